@@ -1,0 +1,60 @@
+"""Errors that a person reads: what happened, where, and what to do about it.
+
+Everything that is expected is a value (see `lifecycle`); these are for what stops a command.
+The command line prints the message as one line and exits with `exit_code`.
+"""
+
+
+class AlluviumError(Exception):
+    """Something that a person can mend; the message is the whole story."""
+
+    exit_code = 1
+
+
+class UsageError(AlluviumError):
+    """The command was called with arguments that cannot be right."""
+
+    exit_code = 2
+
+
+class ConfigError(AlluviumError):
+    """config.toml cannot be used; one line a mistake."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class WorkspaceError(AlluviumError):
+    """The workspace is missing, damaged, or on a file system that cannot keep the promises."""
+
+
+class StoreError(AlluviumError):
+    """The store cannot be opened or trusted."""
+
+
+class StaleTransition(AlluviumError):
+    """The task was no longer in the state that the caller expected; somebody else was first."""
+
+
+class RepositoryError(AlluviumError):
+    """A Git repository is missing or not in a state that the daemon can work with."""
+
+
+class GitFailed(AlluviumError):
+    """A git command of the daemon's own failed."""
+
+    def __init__(self, argv: list[str], code: int, stderr: str) -> None:
+        last = stderr.strip().splitlines()[-1:] or ["no message"]
+        super().__init__(f"git {' '.join(argv)} failed with {code}: {last[0]}")
+        self.argv = argv
+        self.code = code
+        self.stderr = stderr
+
+
+class DaemonRunning(AlluviumError):
+    """The daemon holds the workspace's lock."""
+
+
+class DaemonUnreachable(AlluviumError):
+    """The daemon runs but does not answer on its socket."""

@@ -1,0 +1,149 @@
+"""The law of a task's life: states, legal transitions, and what an attempt's end means.
+
+Pure: facts in, a closed enum out. The store is the only writer of states and asks `TRANSITIONS`;
+`judge_attempt` is the table of the design, and nothing an agent writes can add a row to it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a task stands; one vocabulary in code, store, command line and docs."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WORKER_DONE = "worker_done"
+    INTEGRATING = "integrating"
+    NEEDS_REVISION = "needs_revision"
+    NEEDS_HUMAN = "needs_human"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Outcome(StrEnum):
+    """How a done task ended."""
+
+    MERGED = "merged"
+    NOOP = "noop"
+
+
+_S = State
+TRANSITIONS: dict[State, frozenset[State]] = {
+    _S.WAITING: frozenset({_S.QUEUED, _S.NEEDS_HUMAN, _S.CANCELLED}),
+    _S.QUEUED: frozenset({_S.RUNNING, _S.NEEDS_HUMAN, _S.CANCELLED}),
+    _S.RUNNING: frozenset(
+        {
+            _S.WORKER_DONE,
+            _S.DONE,
+            _S.NEEDS_HUMAN,
+            _S.FAILED,
+            _S.QUEUED,
+            _S.NEEDS_REVISION,
+            _S.CANCELLED,
+        }
+    ),
+    _S.WORKER_DONE: frozenset({_S.INTEGRATING, _S.NEEDS_HUMAN, _S.CANCELLED}),
+    _S.INTEGRATING: frozenset(
+        {_S.DONE, _S.NEEDS_REVISION, _S.NEEDS_HUMAN, _S.WORKER_DONE, _S.CANCELLED}
+    ),
+    _S.NEEDS_REVISION: frozenset({_S.RUNNING, _S.NEEDS_HUMAN, _S.CANCELLED}),
+    _S.NEEDS_HUMAN: frozenset({_S.QUEUED, _S.CANCELLED}),
+    _S.FAILED: frozenset({_S.QUEUED, _S.CANCELLED}),
+    _S.CANCELLED: frozenset({_S.QUEUED}),
+    _S.DONE: frozenset(),
+}
+ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+"""States in which nothing more happens unless a person says so."""
+ACTIVE = frozenset(State) - ENDED - {State.NEEDS_HUMAN, State.WAITING}
+"""States in which the daemon has something to do."""
+
+
+class Ending(StrEnum):
+    """Why the supervised process of an attempt is no more."""
+
+    EXITED = "exited"
+    TIMED_OUT = "timed_out"
+    NOT_STARTED = "not_started"
+    CANCELLED = "cancelled"
+    SHUTDOWN = "shutdown"
+    LOST = "lost"  # the daemon died; found at the next start
+
+
+class Claim(StrEnum):
+    """What the agent says of itself in result.json; a claim, not a fact."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    NEEDS_HUMAN = "needs_human"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """What the daemon saw of an ended attempt.
+
+    `changed`: the branch differs from where the attempt started.
+    `continued`: the branch held work of an earlier attempt when this one started.
+    `trouble`: a reason found in Git for which the work cannot be taken as it is, for a person.
+    `unresolved`: conflict markers that the agent was asked to resolve are still there.
+    """
+
+    ending: Ending
+    exit_code: int | None
+    claim: Claim
+    asked_human: bool
+    changed: bool
+    continued: bool
+    trouble: str = ""
+    unresolved: str = ""
+
+
+class AttemptVerdict(StrEnum):
+    """What follows from an attempt's end."""
+
+    TO_INTEGRATOR = "to_integrator"
+    NOOP = "noop"
+    ASK_HUMAN = "ask_human"
+    FAILED = "failed"
+    RETRY = "retry"
+    AGAIN_UNCOUNTED = "again_uncounted"
+    CANCELLED = "cancelled"
+
+
+def judge_attempt(facts: AttemptFacts) -> AttemptVerdict:
+    """Apply the table of attempt ends; the order of the rows is their precedence."""
+    if facts.ending is Ending.CANCELLED:
+        return AttemptVerdict.CANCELLED
+    if facts.ending in (Ending.SHUTDOWN, Ending.LOST):
+        return AttemptVerdict.AGAIN_UNCOUNTED
+    if facts.ending is not Ending.EXITED or facts.exit_code != 0:
+        return AttemptVerdict.RETRY
+    if facts.asked_human or facts.claim is Claim.NEEDS_HUMAN:
+        return AttemptVerdict.ASK_HUMAN
+    if facts.claim is Claim.FAILED:
+        return AttemptVerdict.FAILED
+    if facts.trouble:
+        return AttemptVerdict.ASK_HUMAN
+    if facts.unresolved:
+        return AttemptVerdict.RETRY
+    if facts.changed or facts.continued:
+        return AttemptVerdict.TO_INTEGRATOR
+    return AttemptVerdict.NOOP
+
+
+class Verdict(StrEnum):
+    """What the integrator decides about one task."""
+
+    MERGED = "merged"
+    NOOP = "noop"
+    REVISE = "revise"
+    ESCALATE = "escalate"
+    DEFER = "defer"
+
+
+def revise_or_escalate(revision_round: int, max_revision_rounds: int) -> Verdict:
+    """Send a task back to its agent until the rounds are used up, then to a person."""
+    return Verdict.REVISE if revision_round < max_revision_rounds else Verdict.ESCALATE

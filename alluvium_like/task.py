@@ -1,0 +1,56 @@
+"""The records that the store returns: frozen, as one row was at one moment."""
+
+import re
+import secrets
+import unicodedata
+from dataclasses import dataclass
+
+from alluvium_like.clock import utc_stamp
+from alluvium_like.lifecycle import Outcome, State
+
+_SLUG_LENGTH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task.
+
+    `start_commit` is where the current or last attempt started; `head_commit` the work that a
+    later attempt continues; `failures` counts attempts that count against `retries`.
+    """
+
+    seq: int
+    id: str
+    name: str
+    repository: str
+    state: State
+    outcome: Outcome | None
+    reason: str
+    priority: int
+    attempt: int
+    failures: int
+    revision_round: int
+    not_before: str
+    start_commit: str
+    head_commit: str
+    merge_commit: str
+    created_at: str
+    updated_at: str
+
+    @property
+    def branch(self) -> str:
+        """The task's branch, without `refs/heads/`."""
+        return f"task/{self.id}"
+
+
+def new_task_id(name: str) -> str:
+    """Make a fresh id `<utc stamp>-<slug of the name>-<6 hex>`, safe as a file and a ref name."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:_SLUG_LENGTH].strip("-")
+    return f"{utc_stamp()}-{slug or 'item'}-{secrets.token_hex(3)}"
+
+
+def display_name(raw: bytes) -> str:
+    """Return a file name as text that is safe to store and show, whatever its bytes are."""
+    text = raw.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

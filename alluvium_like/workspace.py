@@ -1,0 +1,189 @@
+"""Where everything lies in a workspace; the only place that knows its folder names."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from alluvium_like.errors import WorkspaceError
+
+CONFIG_NAME = "config.toml"
+STATE_NAME = ".alluvium"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFolder:
+    """One task's folder: `input/` is the person's, `.agent/` the agent's, `.system/` the daemon's."""
+
+    root: Path
+
+    @property
+    def input(self) -> Path:
+        """What was dropped; nobody writes it after the claim."""
+        return self.root / "input"
+
+    @property
+    def agent(self) -> Path:
+        """The agent's own folder; nothing in it is ever trusted as state."""
+        return self.root / ".agent"
+
+    @property
+    def system(self) -> Path:
+        """The daemon's projections for people."""
+        return self.root / ".system"
+
+    @property
+    def prompt(self) -> Path:
+        """The prompt of the current attempt."""
+        return self.agent / "prompt.md"
+
+    @property
+    def events(self) -> Path:
+        """The task's history, one JSON object a line."""
+        return self.system / "events.jsonl"
+
+    @property
+    def tests_log(self) -> Path:
+        """The output of the last test run on a candidate with this task."""
+        return self.system / "tests.log"
+
+    def attempt(self, number: int) -> Path:
+        """Return the folder of one attempt's command and output."""
+        return self.system / "attempts" / str(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folders and files of one workspace; `root` is absolute and resolved."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: Path) -> "Workspace":
+        """Return the workspace at `root`, which need not exist yet."""
+        return cls(root.resolve())
+
+    @classmethod
+    def find(cls, start: Path) -> "Workspace":
+        """Look for a workspace at `start` and in its parents. Raises WorkspaceError."""
+        here = start.resolve()
+        for folder in (here, *here.parents):
+            if (folder / STATE_NAME).is_dir():
+                return cls(folder)
+        raise WorkspaceError(
+            f"{here} is not in a workspace: run 'alluvium-like init' there, or name one with -C"
+        )
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration that people edit."""
+        return self.root / CONFIG_NAME
+
+    @property
+    def prompt_template(self) -> Path:
+        """The prompt template that people may edit; the built-in one serves when it is missing."""
+        return self.root / "prompt.md"
+
+    @property
+    def inbox(self) -> Path:
+        """The public drop zone."""
+        return self.root / "inbox"
+
+    @property
+    def tasks(self) -> Path:
+        """One folder a task; they never move."""
+        return self.root / "tasks"
+
+    @property
+    def repo(self) -> Path:
+        """The default place of the owner's repository."""
+        return self.root / "repo"
+
+    @property
+    def worktrees(self) -> Path:
+        """One Git worktree per active task."""
+        return self.root / "worktrees"
+
+    @property
+    def quarantine(self) -> Path:
+        """What could not be claimed, each with its reason."""
+        return self.root / "quarantine"
+
+    @property
+    def logs(self) -> Path:
+        """The daemon's log folder."""
+        return self.root / "logs"
+
+    @property
+    def log_file(self) -> Path:
+        """The daemon's log, one JSON object a line."""
+        return self.logs / "daemon.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """The daemon's own folder."""
+        return self.root / STATE_NAME
+
+    @property
+    def database(self) -> Path:
+        """The store: the only truth."""
+        return self.state / "alluvium.db"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by flock while a daemon runs; never unlinked."""
+        return self.state / "daemon.lock"
+
+    @property
+    def pid_file(self) -> Path:
+        """Informs people; nothing is decided by it."""
+        return self.state / "daemon.pid"
+
+    @property
+    def socket(self) -> Path:
+        """The control socket, mode 0600."""
+        return self.state / "control.sock"
+
+    @property
+    def integration(self) -> Path:
+        """The daemon's own bare repository."""
+        return self.state / "integration.git"
+
+    @property
+    def workshops(self) -> Path:
+        """One bare repository per active task."""
+        return self.state / "workshops"
+
+    @property
+    def trash(self) -> Path:
+        """Where folders go by rename, to be deleted later."""
+        return self.state / "trash"
+
+    @property
+    def slots(self) -> Path:
+        """Throw-away trees in which candidates are tested."""
+        return self.state / "slots"
+
+    def task(self, task_id: str) -> TaskFolder:
+        """Return the folder of one task."""
+        return TaskFolder(self.tasks / task_id)
+
+    def make_folders(self) -> None:
+        """Create what is missing. Raises WorkspaceError when the folder cannot be written."""
+        try:
+            for folder in (
+                self.inbox,
+                self.tasks,
+                self.worktrees,
+                self.quarantine,
+                self.logs,
+                self.workshops,
+                self.trash,
+                self.slots,
+            ):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.state.chmod(0o700)
+        except OSError as error:
+            raise WorkspaceError(
+                f"{error.filename}: {os.strerror(error.errno or 0)}; "
+                "the workspace must be a folder that you may write to"
+            ) from error
