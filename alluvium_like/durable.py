@@ -1,4 +1,4 @@
-"""What makes a change of the file system last: fsync of file and folder, renames that never overwrite.
+"""What makes a change of the file system last: fsync, and renames that never overwrite.
 
 A rename is only durable when the folders on both sides were synced after it. All functions block;
 call them from a thread where the loop must go on.
@@ -44,7 +44,7 @@ def rename_noreplace(source: StrPath, target: StrPath) -> None:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` with `text`; a reader sees the old or the new whole. Not synced: a projection."""
+    """Replace `path` with `text`; a reader sees the old or the new. Not synced: a projection."""
     part = path.with_name(f".{path.name}.tmp")
     part.write_text(text, encoding="utf-8", errors="surrogateescape")
     part.replace(path)

@@ -1,6 +1,6 @@
 """Logging, set up once: JSON lines in logs/daemon.jsonl, and readable lines on stderr in front.
 
-Events are snake_case; context carries `task_id` and `attempt`. Never the environment, never a secret.
+Events are snake_case; context carries `task_id` and `attempt`. Never the environment or a secret.
 """
 
 import logging

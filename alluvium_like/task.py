@@ -15,8 +15,9 @@ _SLUG_LENGTH = 40
 class Task:
     """One task.
 
-    `start_commit` is where the current or last attempt started; `head_commit` the work that a
-    later attempt continues; `failures` counts attempts that count against `retries`.
+    `start_from` says where the next attempt starts: `base`, `same` (where the last one did:
+    `start_commit`, with `start_merge` merged in where that conflicted) or `branch` (continuing
+    `head_commit`). `failures` counts the attempts that count against `retries`.
     """
 
     seq: int
@@ -31,8 +32,11 @@ class Task:
     failures: int
     revision_round: int
     not_before: str
+    start_from: str
     start_commit: str
+    start_merge: str
     head_commit: str
+    summary: str
     merge_commit: str
     created_at: str
     updated_at: str
@@ -41,6 +45,46 @@ class Task:
     def branch(self) -> str:
         """The task's branch, without `refs/heads/`."""
         return f"task/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of an agent; open while `ended_at` is None. `pid` is None until it was spawned."""
+
+    task_id: str
+    number: int
+    pid: int | None
+    started: str
+    boot_id: str
+    start_commit: str
+    started_at: str
+    ended_at: str | None
+    ending: str | None
+    exit_code: int | None
+    verdict: str | None
+    reason: str
+    end_commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The owner's repository as the store knows it; its base branch is fixed at init."""
+
+    name: str
+    path: str
+    base_branch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """One journaled advance of a base branch and the tasks that it brings."""
+
+    id: int
+    repository: str
+    old_commit: str
+    new_commit: str
+    state: str
+    reason: str
 
 
 def new_task_id(name: str) -> str:

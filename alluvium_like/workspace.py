@@ -12,7 +12,7 @@ STATE_NAME = ".alluvium"
 
 @dataclass(frozen=True, slots=True)
 class TaskFolder:
-    """One task's folder: `input/` is the person's, `.agent/` the agent's, `.system/` the daemon's."""
+    """One task's folder: `input/` is the person's, `.agent/` the agent's, `.system/` ours."""
 
     root: Path
 

@@ -1,0 +1,209 @@
+"""What an agent left in its folder, read as evidence; and the folder made ready for an attempt.
+
+Nothing in the folder is trusted: links are not followed, pipes and devices are not waited for,
+sizes are bounded, and every name is opened relative to the folder's own descriptor, so that no
+planted link can lead a read or a write of the daemon's out of it. A person is rather asked once
+too often: a question that cannot be read is a question.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from alluvium_like.lifecycle import Claim
+
+_MAX_RESULT_BYTES = 256 * 1024
+_MAX_QUESTION_BYTES = 64 * 1024
+_MAX_SUMMARY = 1000
+_OF_ONE_ATTEMPT = ("needs_human.md", "result.json", "result.md")
+_STATUSES = {claim.value: claim for claim in (Claim.SUCCEEDED, Claim.FAILED, Claim.NEEDS_HUMAN)}
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A pipe without a writer, or a file under somebody's lease, must not hold the daemon up.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRead:
+    """What result.json says; `problem` tells why it could not be understood, empty when it was."""
+
+    claim: Claim
+    summary: str
+    problem: str
+
+
+_NO_CLAIM = ClaimRead(Claim.NOTHING, "", "")
+
+
+def read_claim(agent_dir: Path) -> ClaimRead:
+    """Read the agent's own word on its attempt; a missing file is no claim and no problem."""
+    try:
+        with _folder(agent_dir) as folder:
+            raw = _read_regular(folder, "result.json", _MAX_RESULT_BYTES + 1)
+    except FileNotFoundError:
+        return _NO_CLAIM
+    except OSError as error:
+        return _unclear(f"cannot be read: {error.strerror}")
+    if raw is None:
+        return _unclear("is not a regular file")
+    if len(raw) > _MAX_RESULT_BYTES:
+        return _unclear(f"is larger than {_MAX_RESULT_BYTES} bytes")
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        return _unclear("is not JSON")
+    return _claim_in(document)
+
+
+def read_question(agent_dir: Path) -> str | None:
+    """Return what needs_human.md asks, at most 64 KiB of it, or None when there is no such file."""
+    try:
+        with _folder(agent_dir) as folder:
+            return _question_in(folder)
+    except OSError:
+        return None
+
+
+def prepare_agent_dir(agent_dir: Path) -> None:
+    """Make the agent's folder with outputs/ and effects/; what stands in the way is renamed aside.
+
+    The parent folder must exist. Raises OSError.
+    """
+    parent = os.open(agent_dir.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with _own_folder(parent, agent_dir.name) as folder:
+            for name in ("outputs", "effects"):
+                with _own_folder(folder, name):
+                    pass
+    finally:
+        os.close(parent)
+
+
+def put_aside(agent_dir: Path, attempt: int) -> None:
+    """Move the results and the question of `attempt` to discovery/attempt-<n>/.
+
+    After it, what is found under those names was written by a later attempt. Raises OSError.
+    """
+    with (
+        _folder(agent_dir) as folder,
+        _own_folder(folder, "discovery") as discovery,
+        _own_folder(discovery, f"attempt-{attempt}") as target,
+    ):
+        for name in _OF_ONE_ATTEMPT:
+            if _exists(folder, name):
+                os.rename(name, _free_name(target, name), src_dir_fd=folder, dst_dir_fd=target)
+
+
+def give(agent_dir: Path, name: str, text: str) -> None:
+    """Place a file of the daemon's in the agent's folder, whole or not at all. Raises OSError."""
+    part = f".{name}.tmp"
+    with _folder(agent_dir) as folder:
+        for planted in (part, name):
+            if _exists(folder, planted) and not _is_regular(folder, planted):
+                _rename_aside(folder, planted)
+        if _exists(folder, part):
+            os.unlink(part, dir_fd=folder)
+        with os.fdopen(os.open(part, _NEW_FILE, 0o644, dir_fd=folder), "wb") as stream:
+            stream.write(text.encode("utf-8", "backslashreplace"))
+        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _claim_in(document: object) -> ClaimRead:
+    if not isinstance(document, dict):
+        return _unclear("is not a JSON object")
+    said = document.get("summary", "")
+    summary = _printable(" ".join(said.split()))[:_MAX_SUMMARY] if isinstance(said, str) else ""
+    status = document.get("status")
+    if not isinstance(status, str) or status not in _STATUSES:
+        return ClaimRead(
+            Claim.NOTHING, summary, f"result.json: status is not one of {', '.join(_STATUSES)}"
+        )
+    return ClaimRead(_STATUSES[status], summary, "")
+
+
+def _question_in(folder: int) -> str | None:
+    try:
+        raw = _read_regular(folder, "needs_human.md", _MAX_QUESTION_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"(needs_human.md cannot be read: {error.strerror})"
+    if raw is None:
+        return "(needs_human.md is not a regular file)"
+    lines = raw.decode("utf-8", "replace").expandtabs(4).splitlines()
+    return "\n".join(map(_printable, lines)).strip() or "(no text)"
+
+
+def _unclear(why: str) -> ClaimRead:
+    return ClaimRead(Claim.NOTHING, "", f"result.json {why}")
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, _DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _own_folder(parent: int, name: str) -> Iterator[int]:
+    """Open the real, usable folder `name` below `parent`, making it where it is missing."""
+    try:
+        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+    except OSError:
+        if _exists(parent, name):
+            _rename_aside(parent, name)
+        os.mkdir(name, 0o755, dir_fd=parent)
+        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.fchmod(descriptor, mode | stat.S_IRWXU)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read_regular(folder: int, name: str, limit: int) -> bytes | None:
+    """Read at most `limit` bytes; None when `name` is something other than a file."""
+    if not _is_regular(folder, name):  # so that not even a device's open has an effect
+        return None
+    descriptor = os.open(name, _FILE, dir_fd=folder)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return stream.read(limit)
+
+
+def _is_regular(folder: int, name: str) -> bool:
+    return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _free_name(folder: int, name: str) -> str:
+    number, free = 0, name
+    while _exists(folder, free):
+        number += 1
+        free = f"{name}.{number}"
+    return free
+
+
+def _rename_aside(folder: int, name: str) -> None:
+    os.rename(name, _free_name(folder, f"{name}.aside"), src_dir_fd=folder, dst_dir_fd=folder)

@@ -1,0 +1,1 @@
+"""The command line: prints, and nothing else. One file per group of commands, imports are lazy."""

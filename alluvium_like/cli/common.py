@@ -1,0 +1,75 @@
+"""What the commands share: the chosen workspace, output, and acting with or without daemon."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alluvium_like.errors import WorkspaceError
+from alluvium_like.workspace import STATE_NAME, Workspace
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+TaskArgument = Annotated[
+    str, typer.Argument(metavar="TASK", help="A task's id or any unique part of it.")
+]
+
+_chosen: Path | None = None
+
+
+def choose_workspace(path: Path | None) -> None:
+    """Remember what -C said; it is only looked at by commands that need a workspace."""
+    global _chosen
+    _chosen = path
+
+
+def chosen_path() -> Path | None:
+    """Return what -C said."""
+    return _chosen
+
+
+def workspace() -> Workspace:
+    """Return the workspace to work on. Raises WorkspaceError."""
+    if _chosen is None:
+        return Workspace.find(Path.cwd())
+    found = Workspace.at(_chosen)
+    if not found.state.is_dir():
+        raise WorkspaceError(
+            f"{found.root} is not a workspace (no {STATE_NAME} in it): "
+            f"run 'alluvium-like init {found.root}'"
+        )
+    return found
+
+
+def print_json(document: object) -> None:
+    """Print one document for scripts."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+def find_task_id(space: Workspace, part: str) -> str:
+    """Return the full id of the task that `part` names. Raises AlluviumError."""
+    from alluvium_like.store.reader import StoreReader
+
+    with StoreReader(space.database) as store:
+        return store.find(part).id
+
+
+def act(method: str, params: Mapping[str, str]) -> None:
+    """Do one action through the daemon, or under its lock when it is down."""
+    from alluvium_like.lock import is_locked
+
+    space = workspace()
+    if is_locked(space):
+        from alluvium_like.surface.client import call
+
+        call(space, method, params)
+        return
+    from alluvium_like.surface.offline import act_offline
+
+    act_offline(space, method, params)
+
+
+def printable(text: str) -> str:
+    """Return text from files or agents that cannot steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

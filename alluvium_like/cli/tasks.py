@@ -1,0 +1,183 @@
+"""Commands about tasks: what there is, and what a person may do to one."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alluvium_like.cli.common import (
+    JsonOption,
+    TaskArgument,
+    act,
+    find_task_id,
+    print_json,
+    printable,
+    workspace,
+)
+from alluvium_like.lifecycle import State
+
+if TYPE_CHECKING:
+    from alluvium_like.task import Task
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    for command in (submit, show, log, diff, answer, retry, cancel):
+        app.command()(command)
+    app.command("list")(list_tasks)
+    app.command("example-task")(example_task)
+
+
+def submit(
+    path: Annotated[str, typer.Argument(metavar="PATH|-", help="A file or folder; - is stdin.")],
+    name: Annotated[
+        str, typer.Option(help="The item's name in the inbox; else the name of PATH.")
+    ] = "",
+) -> None:
+    """Copy a file or folder into the inbox, published whole by one rename."""
+    from alluvium_like.surface.submit import submit_path, submit_text
+
+    space = workspace()
+    if path == "-":
+        item = submit_text(space, name or "request.md", sys.stdin.buffer.read())
+    else:
+        item = submit_path(space, Path(path), name)
+    print(f"submitted: {item}")
+
+
+def example_task() -> None:
+    """Drop a small sample into the inbox."""
+    from alluvium_like.surface.submit import EXAMPLE, submit_text
+
+    print(f"submitted: {submit_text(workspace(), 'example-task.md', EXAMPLE)}")
+
+
+def list_tasks(
+    state: Annotated[State | None, typer.Option(help="Only tasks in this state.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the tasks, oldest first."""
+    from alluvium_like.store.reader import StoreReader
+
+    with StoreReader(workspace().database) as store:
+        tasks = store.tasks(state)
+    if as_json:
+        print_json([_document(task) for task in tasks])
+        return
+    for task in tasks:
+        outcome = f"/{task.outcome}" if task.outcome else ""
+        print(f"{task.id}  {task.state}{outcome}  {printable(task.reason)}".rstrip())
+    if not tasks:
+        print("no tasks" if state is None else f"no tasks in {state}")
+
+
+def _document(task: "Task") -> dict[str, object]:
+    return {
+        "id": task.id,
+        "name": task.name,
+        "state": task.state,
+        "outcome": task.outcome,
+        "attempts": task.attempt,
+        "revision_round": task.revision_round,
+        "merge_commit": task.merge_commit or None,
+        "created_at": task.created_at,
+        "updated_at": task.updated_at,
+        "reason": task.reason,
+        "priority": task.priority,
+        "repository": task.repository,
+    }
+
+
+def show(task: TaskArgument, as_json: JsonOption = False) -> None:
+    """Show one task: where it stands, why, its history and what people were asked."""
+    from alluvium_like.store.reader import StoreReader
+
+    space = workspace()
+    with StoreReader(space.database) as store:
+        found = store.find(task)
+        document = _document(found) | {
+            "folder": str(space.task(found.id).root),
+            "branch": found.branch,
+            "events": [dict(row) for row in store.events(found.id)],
+            "checkpoints": [dict(row) for row in store.checkpoints(found.id)],
+            "runs": [
+                {
+                    "number": run.number,
+                    "started_at": run.started_at,
+                    "ended_at": run.ended_at,
+                    "ending": run.ending,
+                    "exit_code": run.exit_code,
+                    "verdict": run.verdict,
+                    "reason": run.reason,
+                }
+                for run in store.attempts(found.id)
+            ],
+        }
+        events, checkpoints = store.events(found.id), store.checkpoints(found.id)
+    if as_json:
+        print_json(document)
+        return
+    for key in ("id", "name", "state", "outcome", "reason", "attempts", "merge_commit", "folder"):
+        if document[key] not in (None, ""):
+            print(f"{key:<13} {printable(str(document[key]))}")
+    print("\nhistory")
+    for event in events:
+        step = f"{event['from_state'] or '(claimed)'} → {event['to_state']}"
+        print(f"  {event['at']}  {step}  {printable(event['reason'])}".rstrip())
+    for checkpoint in checkpoints:
+        print(f"\nquestion      {printable(checkpoint['question'])}")
+        if checkpoint["answer"] is None:
+            print(f"              answer it with: alluvium-like answer {found.id} TEXT")
+        else:
+            print(f"answer        {printable(checkpoint['answer'])}")
+
+
+def log(
+    task: TaskArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the task rests.")
+    ] = False,
+) -> None:
+    """Print what the agent of the last attempt, and the last tests, put out."""
+    from alluvium_like.surface.follow import follow_log, print_log
+
+    space = workspace()
+    task_id = find_task_id(space, task)
+    if follow:
+        follow_log(space, task_id, sys.stdout)
+    else:
+        print_log(space, task_id, sys.stdout)
+
+
+def diff(task: TaskArgument) -> None:
+    """Print what a task changes: its landed commit, else its branch against the base."""
+    from alluvium_like.surface.diff import task_diff
+
+    space = workspace()
+    sys.stdout.buffer.write(task_diff(space, find_task_id(space, task)))
+    sys.stdout.flush()
+
+
+def answer(
+    task: TaskArgument, text: Annotated[str, typer.Argument(help="What the agent is told.")]
+) -> None:
+    """Answer a task that needs a human; it runs again on its branch with the new base."""
+    _on_task("answer", task, text=text)
+    print("answered: the task is queued again")
+
+
+def retry(task: TaskArgument) -> None:
+    """Run a task again that failed, was cancelled or needs a human, from where it started."""
+    _on_task("retry", task)
+    print("queued again")
+
+
+def cancel(task: TaskArgument) -> None:
+    """Cancel a task and end all its processes; its branch is kept."""
+    _on_task("cancel", task)
+    print("cancelled")
+
+
+def _on_task(method: str, task: str, **params: str) -> None:
+    act(method, {"task_id": find_task_id(workspace(), task), **params})

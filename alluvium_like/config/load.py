@@ -1,0 +1,48 @@
+"""Reads config.toml: a whole valid configuration, or every mistake in it at once."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from alluvium_like.config.problems import describe
+from alluvium_like.config.tables import Config, TestCommand, fields, tables
+from alluvium_like.errors import ConfigError
+
+
+def load_config(path: Path) -> Config:
+    """Read `path`; a file that is not there means all defaults. Raises ConfigError."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        return parse_config(tomllib.loads(text))
+    except FileNotFoundError:
+        return Config()
+    except OSError as error:
+        raise ConfigError([f"{path.name}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path.name}: not UTF-8 text (byte {error.start})"]) from error
+    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond all measure
+        raise ConfigError([f"{path.name}: not valid TOML: {error}"]) from error
+
+
+def parse_config(data: Mapping[str, Any]) -> Config:
+    """Check tables that were read already. Raises ConfigError with all problems."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        known = {name: list(kind.model_fields) for name, kind in tables().items()}
+        items = list(TestCommand.model_fields)
+        raise ConfigError(
+            [describe(mistake, known, items) for mistake in error.errors(include_url=False)]
+        ) from None
+
+
+def changed_keys(old: Config, new: Config) -> list[str]:
+    """Return the dotted keys whose values differ, in the order of the file."""
+    return [
+        f"{table}.{key}"
+        for table, key, _ in fields()
+        if getattr(getattr(old, table), key) != getattr(getattr(new, table), key)
+    ]

@@ -1,0 +1,197 @@
+"""The tables of config.toml: these classes hold the only defaults there are.
+
+All are frozen and strict: a number in quotes or a yes for a number is a mistake, as is a key that
+nobody knows. The description of a field is its documentation; the example file is made from it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
+
+from alluvium_like.config.problems import refuse
+from alluvium_like.config.values import (
+    PLACEHOLDERS,
+    Branch,
+    CommandLine,
+    Identity,
+    Place,
+    Seconds,
+    Text,
+    Texts,
+    Variables,
+)
+
+AT_START: Final = "counts at the next start of the daemon"
+_TEST_SECONDS: Final = 1800
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Repo(_Table):
+    """The Git repository that gets the work."""
+
+    path: Annotated[Place, AT_START] = Field(
+        default="repo",
+        description="Where it is: relative to the workspace, or absolute. It stays yours: the "
+        "daemon only ever fast-forwards its base branch, and never touches what you have not "
+        "committed.",
+    )
+
+    def at(self, root: Path) -> Path:
+        """Return the absolute path of the repository of the workspace at `root`."""
+        return root / Path(self.path).expanduser()
+
+
+class Agent(_Table):
+    """What works on a task. It runs in the task's own worktree and gets the prompt on stdin."""
+
+    command: CommandLine = Field(
+        default=("{python}", "-P", "-m", "alluvium_like.agents.builtin"),
+        description="The program and its arguments; no shell reads them. Filled in: "
+        + " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+        + ". The same values are in the environment, as ALLUVIUM_TASK_ID and so on.",
+    )
+    timeout_seconds: Seconds = Field(
+        default=3600, gt=0, description="The longest that one attempt may take, in seconds."
+    )
+    retries: int = Field(
+        default=1, ge=0, description="How often a failed attempt is repeated before the task fails."
+    )
+    retry_delay_seconds: Seconds = Field(
+        default=2,
+        ge=0,
+        description="The pause before the first repetition, in seconds; it doubles each time.",
+    )
+    env: Variables = Field(
+        default=(),
+        description="Names of further environment variables that are passed on to the agent and "
+        'to the tests, such as ["OPENAI_API_KEY"]. The environment holds nothing else but the '
+        "basics: PATH, HOME, USER, SHELL, LANG, LC_*, TERM, TZ, TMPDIR.",
+    )
+    output_limit_bytes: int = Field(
+        default=10_000_000,
+        ge=0,
+        description="How much of stdout and of stderr is kept of one attempt, in bytes each.",
+    )
+
+
+class TestCommand(_Table):
+    """One test of a candidate: a shell command line with its name and deadline."""
+
+    __test__: ClassVar[bool] = False  # pytest would collect it for its name
+
+    name: Text
+    command: Text
+    timeout_seconds: Seconds = Field(default=_TEST_SECONDS, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_line(cls, given: object) -> object:
+        """Take a bare command line as a table; without a name, a test is called by its command."""
+        table = {"command": given} if isinstance(given, str) else given
+        if not isinstance(table, dict):
+            refuse("not a test", "a shell command line, or a table with command and name")
+        command = table.get("command")
+        lines = command.strip().splitlines() if isinstance(command, str) else []
+        return {"name": lines[0] if lines else "test", **table}
+
+
+class Integration(_Table):
+    """How finished work gets onto the base branch: in order, merged and tested before it lands."""
+
+    enabled: bool = Field(
+        default=True, description="With false, finished work waits and nothing is merged."
+    )
+    base_branch: Annotated[Branch, AT_START] = Field(
+        default="",
+        description="The branch that work starts from and lands on. Empty: the branch that the "
+        "repository had checked out at init, kept from then on.",
+    )
+    run_tests: Annotated[tuple[TestCommand, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Run on every candidate before it lands, in a tree of its own. Each item is "
+        'a shell command line, or a table such as {name = "unit", command = "make test", '
+        f"timeout_seconds = 600}}. A test may take {_TEST_SECONDS} seconds where nothing else "
+        "is said.",
+    )
+    max_revision_rounds: int = Field(
+        default=2,
+        ge=0,
+        description="How often the agent is asked to mend a conflict or a failed test of its "
+        "work before a person is asked.",
+    )
+    merge_style: Literal["squash", "merge"] = Field(
+        default="squash",
+        description='"squash" lands each task as one commit, "merge" keeps its commits under a '
+        "merge commit.",
+    )
+
+
+class Git(_Table):
+    """Who the daemon's own commits are by."""
+
+    author_name: Identity = Field(default="alluvium-like", description="Their author's name.")
+    author_email: Identity = Field(
+        default="alluvium-like@localhost", description="Their author's address."
+    )
+
+
+class Safety(_Table):
+    """Limits, and what is left alone in the inbox."""
+
+    max_workers: int = Field(default=2, ge=1, description="How many agents run at the same time.")
+    inbox_settle_seconds: Seconds = Field(
+        default=2,
+        ge=0,
+        description="How long an item must stay unchanged before it is taken; 0 takes it at once.",
+    )
+    shutdown_grace_seconds: Seconds = Field(
+        default=10,
+        ge=0,
+        description="How long running agents may go on when the daemon is stopped; after that "
+        "they are ended, and their tasks run again at the next start.",
+    )
+    ignore_name_prefixes: Texts = Field(
+        default=(".",), description="Items whose names begin so are left in the inbox."
+    )
+    ignore_name_suffixes: Texts = Field(
+        default=(".tmp", ".part", ".partial", ".crdownload"),
+        description="Items whose names end so are left in the inbox: downloads under way.",
+    )
+
+
+class Config(_Table):
+    """The whole file."""
+
+    repo: Repo = Repo()
+    agent: Agent = Agent()
+    integration: Integration = Integration()
+    git: Git = Git()
+    safety: Safety = Safety()
+
+    @property
+    def tests(self) -> tuple[TestCommand, ...]:
+        """The tests of a candidate, in their order."""
+        return self.integration.run_tests
+
+
+def tables() -> dict[str, type[BaseModel]]:
+    """Return the class of each table, in the order of the file."""
+    return {name: type(info.default) for name, info in Config.model_fields.items()}
+
+
+def fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Yield table, key and description of every setting, in the order of the file."""
+    for table, kind in tables().items():
+        for key, info in kind.model_fields.items():
+            yield table, key, info
+
+
+RESTART_KEYS: Final = frozenset(
+    f"{table}.{key}" for table, key, info in fields() if AT_START in info.metadata
+)

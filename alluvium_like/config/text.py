@@ -1,0 +1,77 @@
+"""config.toml as text, made from the classes of `config`: nothing is said or defaulted twice.
+
+`python -m alluvium_like.config.text > config.example.toml` writes the example anew.
+In the file of a new workspace every key is commented out but those that init has chosen.
+"""
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Mapping
+from typing import Final
+
+import tomli_w
+from pydantic.fields import FieldInfo
+
+from alluvium_like.config.tables import AT_START, RESTART_KEYS, fields, tables
+
+_EXAMPLE_HEAD: Final = (
+    "Every setting with its default. Made by 'python -m alluvium_like.config.text': "
+    "change the classes, not this file."
+)
+_INIT_HEAD: Final = (
+    "Settings of this workspace. A line such as '#key = value' shows a default: take away its '#' "
+    "to change it. 'alluvium-like reload' makes a running daemon read the file again; "
+    f"{', '.join(sorted(RESTART_KEYS))} count at its next start."
+)
+
+
+def render_example() -> str:
+    """Return the whole example: every table, key and default, each with its description."""
+    return _render(_EXAMPLE_HEAD, chosen=None)
+
+
+def render_for_init(chosen: Mapping[str, object]) -> str:
+    """Return the file of a new workspace; `chosen` maps dotted keys to the values they are set to.
+
+    Raises ValueError when a text cannot be written as UTF-8.
+    """
+    text = _render(_INIT_HEAD, chosen)
+    text.encode("utf-8")
+    return text
+
+
+def _render(head: str, chosen: Mapping[str, object] | None) -> str:
+    lines = _comment(head)
+    table_now = ""
+    for table, key, info in fields():
+        if table != table_now:
+            lines += ["", *_comment(inspect.getdoc(tables()[table]) or ""), f"[{table}]"]
+            table_now = table
+        lines += ["", *_comment(_explanation(info))]
+        dotted = f"{table}.{key}"
+        value = (chosen or {}).get(dotted, info.default)
+        mark = "" if chosen is None or dotted in chosen else "#"
+        lines.append(f"{mark}{key} = {_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _explanation(info: FieldInfo) -> str:
+    text = info.description or ""
+    return f"{text} It {AT_START}." if AT_START in info.metadata else text
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, 96, break_on_hyphens=False)]
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if type(value) is int:
+        return f"{value:_}" if value >= 1_000_000 else str(value)
+    return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_example())

@@ -1,0 +1,91 @@
+"""What one value of config.toml may be; strict about what could only fail later."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+from alluvium_like.config.problems import refuse
+
+PLACEHOLDERS: Final = (
+    "task_id",
+    "task_dir",
+    "agent_dir",
+    "worktree",
+    "branch",
+    "prompt_file",
+    "python",
+)
+
+_PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_]\w*)\}", re.ASCII)  # ${word} is the shell's
+_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_NOT_IN_A_BRANCH = re.compile(r"^[-/.]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|/\.|[/.]$|\.lock(/|$)")
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        refuse("empty", "some text")
+    if "\0" in value:
+        refuse("holds a NUL character", "text without it")
+    return value
+
+
+def _argument(value: str) -> str:
+    if "\0" in value:
+        refuse("holds a NUL character", "text without it")
+    for word in _PLACEHOLDER.findall(value):
+        if word not in PLACEHOLDERS:
+            close = get_close_matches(word, PLACEHOLDERS, n=1)
+            hint = f"; did you mean '{{{close[0]}}}'?" if close else ""
+            known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            refuse(f"unknown placeholder '{{{word}}}'{hint}", known)
+    return value
+
+
+def _command(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or not value[0].strip():
+        refuse("empty", "a program and its arguments")
+    return value
+
+
+def _variable(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        refuse("not the name of a variable", "a name such as OPENAI_API_KEY, without its value")
+    return value
+
+
+def _branch(value: str) -> str:
+    if value.startswith("refs/"):
+        refuse("not the short name of a branch", "the name without 'refs/heads/'")
+    if value == "HEAD" or _NOT_IN_A_BRANCH.search(value):
+        refuse("not a name that a branch can have", "a name such as main, or nothing")
+    return value
+
+
+def _identity(value: str) -> str:
+    if not value.strip(" .,:;\"'") or re.search(r"[<>\x00-\x1f\x7f]", value):
+        refuse("not usable in a commit", "some text on one line without < and >")
+    return value
+
+
+def _place(value: str) -> str:
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        refuse("names the home of an unknown user", "a path from the workspace, or an absolute one")
+    return value
+
+
+# A TOML array is a list, which is not frozen; strictness would refuse to make a tuple of it.
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+Text = Annotated[str, AfterValidator(_text)]
+Texts = Annotated[tuple[Text, ...], Field(strict=False)]
+Place = Annotated[Text, AfterValidator(_place)]
+Branch = Annotated[str, AfterValidator(_branch)]
+Identity = Annotated[str, AfterValidator(_identity)]
+Argument = Annotated[str, AfterValidator(_argument)]
+CommandLine = Annotated[tuple[Argument, ...], Field(strict=False), AfterValidator(_command)]
+Variable = Annotated[str, AfterValidator(_variable)]
+Variables = Annotated[tuple[Variable, ...], Field(strict=False)]

@@ -1,0 +1,1 @@
+"""Everything that the daemon runs: agents, tests and git, each with a deadline and a sure end."""

@@ -1,0 +1,132 @@
+"""What a run prints, streamed from pipes into files by one thread, in chunks, with a cap.
+
+After the cap the rest is read and dropped, so that the run never stalls on a full pipe. A full disk
+does not stop it either. `finish` takes what is already in the pipes and does not wait for whoever
+may still hold their other end.
+"""
+
+import os
+import selectors
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from alluvium_like.log import get_logger
+
+_CHUNK_BYTES = 65536
+_LAST_BYTES = 1 << 20  # what a pipe can hold at most
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Stream:
+    source: int
+    file: int
+    limit: int
+    written: int = 0
+    dropping: bool = False
+    ends_line: bool = True
+
+    def take(self) -> int:
+        """Move one chunk and return its size, 0 at the end. Raises BlockingIOError when empty."""
+        chunk = os.read(self.source, _CHUNK_BYTES)
+        if chunk and not self.dropping:
+            try:
+                self._keep(chunk)
+            except OSError as error:
+                self.dropping = True
+                log.warning("output_lost", reason=str(error))
+        return len(chunk)
+
+    def take_rest(self) -> None:
+        """Move what the pipe holds now."""
+        taken = 0
+        try:
+            while taken < _LAST_BYTES and (size := self.take()):
+                taken += size
+        except BlockingIOError:
+            pass
+
+    def _keep(self, chunk: bytes) -> None:
+        kept = chunk[: self.limit - self.written]
+        if kept:
+            _write_all(self.file, kept)
+            self.written += len(kept)
+            self.ends_line = kept.endswith(b"\n")
+        if len(kept) < len(chunk):
+            self.dropping = True
+            note = f"[output limit of {self.limit} bytes reached; the rest was dropped]\n"
+            _write_all(self.file, note.encode() if self.ends_line else b"\n" + note.encode())
+
+
+class OutputPump:
+    """The pipes of one run and the thread that empties them.
+
+    `stdout` and `stderr` are the ends for the child; the same one when both go to the same file.
+    """
+
+    def __init__(self, stdout_path: Path, stderr_path: Path, limit: int) -> None:
+        """Open everything and start reading. Raises OSError."""
+        self._streams: list[_Stream] = []
+        with ExitStack() as opened:
+            self._stop_read, self._stop_write = _pipe(opened)
+            self.stdout = self._open(opened, stdout_path, limit)
+            merged = stderr_path == stdout_path
+            self.stderr = self.stdout if merged else self._open(opened, stderr_path, limit)
+            self._thread = threading.Thread(target=self._pump, name="run output", daemon=True)
+            self._thread.start()
+            opened.pop_all()
+
+    def hand_over(self) -> None:
+        """Close our copies of the child's ends, once the child has its own."""
+        for fd in {self.stdout, self.stderr}:
+            os.close(fd)
+
+    def finish(self) -> None:
+        """Take what is left and close the files; blocks until that is done."""
+        os.close(self._stop_write)
+        self._thread.join()
+
+    def _open(self, opened: ExitStack, path: Path, limit: int) -> int:
+        source, target = _pipe(opened)
+        os.set_blocking(source, False)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(path, flags, 0o644)
+        opened.callback(os.close, file)
+        self._streams.append(_Stream(source, file, limit))
+        return target
+
+    def _pump(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stop_read, selectors.EVENT_READ)
+            for stream in self._streams:
+                selector.register(stream.source, selectors.EVENT_READ, stream)
+            self._pump_until_stopped(selector)
+        for stream in self._streams:
+            stream.take_rest()
+            os.close(stream.source)
+            os.close(stream.file)
+        os.close(self._stop_read)
+
+    def _pump_until_stopped(self, selector: selectors.BaseSelector) -> None:
+        while True:
+            for key, _ in selector.select():
+                if key.fd == self._stop_read:
+                    return
+                if not key.data.take():
+                    selector.unregister(key.fd)
+
+
+def _pipe(opened: ExitStack) -> tuple[int, int]:
+    source, target = os.pipe()
+    opened.callback(os.close, source)
+    opened.callback(os.close, target)
+    return source, target
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]

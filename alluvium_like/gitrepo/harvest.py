@@ -1,0 +1,280 @@
+"""What an ended attempt left in Git: found, fetched and, where uncommitted, committed for it.
+
+Commits come by fetch from the workshop into integration.git; files are looked at with the daemon's
+own GIT_DIR and index only. Work on another branch or a detached HEAD is found and taken; work in
+several places that do not contain each other is for a person. Nothing found is ever dropped: what
+is not the task's work stays under refs/alluvium/strays/.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from alluvium_like.errors import GitFailed
+from alluvium_like.execution.quick import Completed
+from alluvium_like.gitrepo import workshop as ws
+from alluvium_like.gitrepo.runner import Git, Identity, first_line, null_split
+from alluvium_like.gitrepo.workshop import Source, Workshop
+
+_GITLINK = "160000"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where an attempt started: a commit, and the base merged into its tree where it conflicted."""
+
+    commit: str
+    merge: str = ""
+    conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Harvest:
+    """The work of one attempt: its last commit, and what a person has to know."""
+
+    commit: str
+    changed: bool
+    trouble: str = ""
+    unresolved: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Our way to look at a worktree: our repository and index, the agent's files."""
+
+    git: Git
+    store: Path
+    workshop: Workshop
+
+    async def run(self, *args: str) -> Completed:
+        """Run git over the files. Raises GitFailed."""
+        return await self.git.run(
+            *args,
+            git_dir=self.store,
+            work_tree=self.workshop.tree,
+            index=self.workshop.index,
+        )
+
+    async def line(self, *args: str) -> str:
+        """Run git over the files and return its first line of output."""
+        return first_line(await self.run(*args))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tip:
+    """The last commit found, and whether the task's ref already names it."""
+
+    commit: str
+    trouble: str = ""
+    notes: tuple[str, ...] = ()
+    stored: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The tree of the files as they lie, beside those of the last commit and of the start."""
+
+    tree: str
+    tip_tree: str
+    start_tree: str
+    trouble: str = ""
+    notes: tuple[str, ...] = ()
+
+
+async def harvest(
+    git: Git,
+    workshop: Workshop,
+    source: Source,
+    *,
+    task_id: str,
+    branch: str,
+    start: Start,
+    author: Identity,
+) -> Harvest:
+    """Bring an attempt's work to refs/alluvium/tasks/<id>, whole. Raises GitFailed."""
+    tip = await _fetch_commits(git, workshop, source, task_id, branch, start)
+    store = source.integration
+    files = await _files_beyond(git, workshop, store, start, tip.commit)
+    commit = tip.commit
+    if files.tree != files.tip_tree:
+        commit = await _commit_for_agent(git, workshop, store, files.tree, commit, start, author)
+    if commit != tip.stored:
+        await git.run("update-ref", task_ref(task_id), commit, git_dir=store)
+    return Harvest(
+        commit,
+        changed=files.tree != files.start_tree or bool(start.merge and commit != start.commit),
+        trouble=tip.trouble or files.trouble,
+        unresolved=await _unresolved(git, store, files.tree, start.conflicts),
+        notes=(*tip.notes, *files.notes),
+    )
+
+
+def task_ref(task_id: str) -> str:
+    """Return the ref of the daemon's repository that keeps a task's work."""
+    return f"refs/alluvium/tasks/{task_id}"
+
+
+async def _fetch_commits(
+    git: Git, workshop: Workshop, source: Source, task_id: str, branch: str, start: Start
+) -> _Tip:
+    tampered = await anyio.to_thread.run_sync(ws.find_tampering, workshop, source)
+    if tampered:
+        return _Tip(start.commit, trouble=tampered)
+    head = await anyio.to_thread.run_sync(ws.read_head, workshop)
+    try:
+        tips = await _list_tips(git, workshop, source, head.commit)
+    except GitFailed as error:
+        return _Tip(start.commit, trouble=f"the workshop cannot be read: {error}")
+    known = {start.commit, start.merge, source.base_commit}
+    places = {name: commit for name, commit in tips.items() if commit not in known}
+    if not places:
+        return _Tip(start.commit)
+    commits = sorted(set(places.values()))
+    refs = [f"refs/alluvium/strays/{task_id}/{commit}" for commit in commits]
+    if len(commits) == 1:
+        refs = [task_ref(task_id)]
+    try:
+        await git.run(
+            "fetch",
+            "--quiet",
+            "--no-write-fetch-head",
+            "--no-tags",
+            str(workshop.git_dir),
+            *(f"+{commit}:{ref}" for commit, ref in zip(commits, refs, strict=True)),
+            git_dir=source.integration,
+        )
+    except GitFailed as error:
+        return _Tip(start.commit, trouble=f"the agent's commits cannot be fetched: {error}")
+    if len(commits) == 1:
+        return _Tip(commits[0], notes=_moved(places, branch), stored=commits[0])
+    return await _choose(git, source.integration, places, branch, head, start)
+
+
+async def _list_tips(git: Git, workshop: Workshop, source: Source, detached: str) -> dict[str, str]:
+    listed = await git.run(
+        "ls-remote", "--heads", str(workshop.git_dir), git_dir=source.integration
+    )
+    tips: dict[str, str] = {}
+    for line in listed.stdout.decode(errors="surrogateescape").splitlines():
+        commit, name = line.split("\t", 1)
+        tips[name.removeprefix("refs/heads/")] = commit
+    if detached:
+        tips["HEAD"] = detached
+    return tips
+
+
+async def _choose(
+    git: Git, store: Path, places: dict[str, str], branch: str, head: ws.Head, start: Start
+) -> _Tip:
+    """Choose the work: where HEAD is, else the one place that contains all others."""
+    commits = sorted(set(places.values()))
+    done = await git.run("merge-base", "--independent", *commits, git_dir=store)
+    heads = done.stdout.decode().split()
+    if len(heads) == 1:
+        return _Tip(heads[0], notes=_moved(places, branch))
+    if head.branch == branch and branch in places:
+        others = ", ".join(sorted(set(places) - {branch}))
+        return _Tip(places[branch], notes=(f"other branches were left alone: {others}",))
+    where = ", ".join(f"{name} ({commit[:10]})" for name, commit in sorted(places.items()))
+    return _Tip(
+        places.get(branch, start.commit),
+        trouble=f"the agent committed in several places that do not contain each other: {where}",
+    )
+
+
+def _moved(places: dict[str, str], branch: str) -> tuple[str, ...]:
+    if branch in places:
+        return ()
+    return (f"the work was found on {', '.join(sorted(places))} instead of {branch}",)
+
+
+async def _files_beyond(
+    git: Git, workshop: Workshop, store: Path, start: Start, tip: str
+) -> _Files:
+    """Read the files through our own index, which knows them as they were given out.
+
+    So only what was touched is read again, and nothing that the agent's Git says counts.
+    """
+    trees = await git.run("rev-parse", f"{tip}^{{tree}}", f"{start.commit}^{{tree}}", git_dir=store)
+    tip_tree, start_tree = trees.stdout.decode().split()
+    if not await anyio.to_thread.run_sync(ws.tree_is_ours, workshop):
+        gone = "the agent deleted or replaced its worktree"
+        return _Files(tip_tree, tip_tree, start_tree, trouble=gone)
+    door = Door(git, store, workshop)
+    try:
+        if tip != start.commit:
+            await door.run("read-tree", "-m", tip)
+        await door.run("add", "--all")
+        tree = await door.line("write-tree")
+    except GitFailed as error:
+        unreadable = f"the agent's files cannot be committed: {error}"
+        return _Files(tip_tree, tip_tree, start_tree, trouble=unreadable)
+    if tree == tip_tree:
+        return _Files(tree, tip_tree, start_tree)
+    tree, nested = await _without_nested_repositories(door, tip_tree, tree)
+    notes = tuple(f"{path} is a Git repository of its own: left out" for path in nested)
+    return _Files(tree, tip_tree, start_tree, notes=notes)
+
+
+async def _without_nested_repositories(door: Door, old: str, new: str) -> tuple[str, list[str]]:
+    """Leave out repositories that the agent cloned into its tree: their files are not here."""
+    done = await door.run("diff-tree", "-r", "-z", "--no-renames", old, new)
+    parts = null_split(done.stdout)
+    nested = [
+        path
+        for meta, path in zip(parts[::2], parts[1::2], strict=True)
+        if meta.split()[1] == _GITLINK
+    ]
+    if not nested:
+        return new, []
+    await door.run("update-index", "--force-remove", "--", *nested)
+    return await door.line("write-tree"), nested
+
+
+async def _commit_for_agent(
+    git: Git,
+    workshop: Workshop,
+    store: Path,
+    tree: str,
+    tip: str,
+    start: Start,
+    author: Identity,
+) -> str:
+    parents = [tip]
+    merging = await anyio.to_thread.run_sync(ws.merge_in_progress, workshop)
+    if start.merge and merging == start.merge and tip == start.commit:
+        parents.append(start.merge)
+    done = await git.run(
+        "commit-tree",
+        tree,
+        *(word for parent in parents for word in ("-p", parent)),
+        "-m",
+        "Uncommitted work of the attempt",
+        git_dir=store,
+        author=author,
+        committer=author,
+    )
+    return first_line(done)
+
+
+async def _unresolved(git: Git, store: Path, tree: str, paths: tuple[str, ...]) -> str:
+    """Name the files in which conflict markers were left that the agent was asked to resolve."""
+    if not paths:
+        return ""
+    done = await git.run(
+        "--literal-pathspecs",
+        "grep",
+        "-z",
+        "--name-only",
+        "-e",
+        "^<<<<<<< ",
+        tree,
+        "--",
+        *paths,
+        git_dir=store,
+        accept=frozenset({0, 1}),
+    )
+    names = [name.removeprefix(f"{tree}:") for name in null_split(done.stdout)]
+    return f"conflict markers were left in {', '.join(names)}" if names else ""

@@ -1,0 +1,137 @@
+"""The landing: the one moment at which the daemon writes the owner's repository.
+
+The base only ever fast-forwards to the very commit that was tested. Where the base is checked out,
+git's own `merge --ff-only` runs in that worktree with the owner's configuration, so that unrelated
+edits survive and overlapping ones make git refuse with nothing changed; never a bare `update-ref`
+there: the owner's next commit would revert the merge.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import anyio.to_thread
+
+from alluvium_like.errors import GitFailed
+from alluvium_like.gitrepo.runner import Git, first_line, full_ref, null_split
+from alluvium_like.gitrepo.workshop import read_untrusted
+
+
+class Landed(StrEnum):
+    """What became of a landing."""
+
+    LANDED = "landed"
+    BLOCKED = "blocked"
+    MOVED = "moved"
+
+
+@dataclass(frozen=True, slots=True)
+class LandingEnd:
+    """How a landing ended, and what it waits for."""
+
+    result: Landed
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The owner's repository: its common git folder and its base branch."""
+
+    git_dir: Path
+    base_branch: str
+
+
+async def land(git: Git, owner: Owner, integration: Path, old: str, new: str) -> LandingEnd:
+    """Advance the owner's base from `old` to `new`; may be repeated after a crash.
+
+    Raises GitFailed only where the objects cannot be copied; a refusal is a value.
+    """
+    ref = full_ref(owner.base_branch)
+    await git.run(
+        "fetch",
+        "--quiet",
+        "--no-write-fetch-head",
+        "--no-tags",
+        str(integration),
+        new,
+        git_dir=owner.git_dir,
+    )
+    rebasing = await anyio.to_thread.run_sync(_rebased_in, owner.git_dir, ref)
+    if rebasing:
+        return LandingEnd(Landed.BLOCKED, f"a rebase of {owner.base_branch} is under way")
+    holder = await _checked_out_in(git, owner, ref)
+    if holder is None:
+        refusal = await _move_ref(git, owner, ref, old, new)
+    else:
+        refusal = await _merge_into(git, holder, new)
+    tip = await _tip(git, owner, ref)
+    if tip == new:
+        return LandingEnd(Landed.LANDED)
+    if tip != old:
+        return LandingEnd(Landed.MOVED, f"{owner.base_branch} was moved to {tip[:10]}")
+    return LandingEnd(Landed.BLOCKED, refusal)
+
+
+async def _move_ref(git: Git, owner: Owner, ref: str, old: str, new: str) -> str:
+    try:
+        await git.run(
+            "update-ref", "-m", "alluvium-like: landing", ref, new, old, git_dir=owner.git_dir
+        )
+    except GitFailed as error:
+        return _refusal(error)
+    return ""
+
+
+async def _merge_into(git: Git, worktree: Path, new: str) -> str:
+    try:
+        await git.run(
+            "merge",
+            "--quiet",
+            "--ff-only",
+            "--no-overwrite-ignore",
+            "--no-autostash",
+            new,
+            cwd=worktree,
+            owner=True,
+        )
+    except GitFailed as error:
+        return _refusal(error)
+    return ""
+
+
+def _refusal(error: GitFailed) -> str:
+    """Tell what git refused, with the files that are in the way."""
+    lines = [line.strip() for line in error.stderr.splitlines() if line.strip()]
+    files = [line.strip() for line in error.stderr.splitlines() if line.startswith("\t")]
+    if files:
+        return f"your own changes are in the way: {', '.join(files[:10])}"
+    return lines[0].removeprefix("error: ").removeprefix("fatal: ") if lines else str(error)
+
+
+async def _checked_out_in(git: Git, owner: Owner, ref: str) -> Path | None:
+    done = await git.run("worktree", "list", "--porcelain", "-z", git_dir=owner.git_dir)
+    worktree = ""
+    for field in null_split(done.stdout):
+        key, _, value = field.partition(" ")
+        if key == "worktree":
+            worktree = value
+        elif key == "branch" and value == ref:
+            return Path(worktree)
+    return None
+
+
+async def _tip(git: Git, owner: Owner, ref: str) -> str:
+    done = await git.run(
+        "rev-parse", "--verify", "--quiet", ref, git_dir=owner.git_dir, accept=frozenset({0, 1})
+    )
+    return first_line(done)
+
+
+def _rebased_in(git_dir: Path, ref: str) -> bool:
+    """Look for a rebase of the base: while it runs, no worktree is reported as holding it."""
+    folders = [git_dir, *git_dir.glob("worktrees/*")]
+    return any(
+        read_untrusted(folder / kind / "head-name") == ref
+        for folder in folders
+        for kind in ("rebase-merge", "rebase-apply")
+    )

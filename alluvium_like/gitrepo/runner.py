@@ -1,0 +1,127 @@
+"""The one runner of git: a clean environment, no hooks, no helpers, always a deadline.
+
+The environment and the options were chosen against planted hooks, filters, drivers and includes:
+nothing that a repository's files say is executed. `owner=True` is for the landing's last command
+alone: it uses the owner's own configuration, else LFS files and line endings come out wrong.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alluvium_like.errors import GitFailed, RepositoryError
+from alluvium_like.execution.marker import RunKind, RunMarker
+from alluvium_like.execution.quick import Completed, run_quick
+
+_OPTIONS = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "protocol.allow=never",
+    "protocol.file.allow=always",
+    "fetch.fsckObjects=true",
+    "submodule.recurse=false",
+    "diff.ignoreSubmodules=all",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "commit.gpgSign=false",
+    "core.fsync=all",
+    "advice.detachedHead=false",
+)
+_CLEAN = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "LC_ALL": "C",
+}
+_DEADLINE_SECONDS = 600.0
+_QUIET = frozenset({0})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who an author or committer is, and when (git's raw date form)."""
+
+    name: str
+    email: str
+    date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """Runs git; `workspace_id` marks the processes so that a restart finds survivors."""
+
+    workspace_id: str
+    source: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    async def run(
+        self,
+        *args: str,
+        git_dir: Path | None = None,
+        work_tree: Path | None = None,
+        index: Path | None = None,
+        cwd: Path | None = None,
+        author: Identity | None = None,
+        committer: Identity | None = None,
+        stdin: bytes | None = None,
+        accept: frozenset[int] = _QUIET,
+        owner: bool = False,
+    ) -> Completed:
+        """Run one git command to its end. Raises GitFailed on an exit code not in `accept`."""
+        argv = ["git"]
+        if git_dir is not None:
+            argv.append(f"--git-dir={git_dir}")
+        if work_tree is not None:
+            argv.append(f"--work-tree={work_tree}")
+        if not owner:
+            for option in _OPTIONS:
+                argv += ["-c", option]
+        environment = self._environment(owner)
+        if index is not None:
+            environment["GIT_INDEX_FILE"] = str(index)
+        for role, who in (("AUTHOR", author), ("COMMITTER", committer)):
+            if who is not None:
+                environment |= {f"GIT_{role}_NAME": who.name, f"GIT_{role}_EMAIL": who.email}
+                if who.date:
+                    environment[f"GIT_{role}_DATE"] = who.date
+        try:
+            done = await run_quick(
+                [*argv, *args],
+                cwd=cwd or work_tree or git_dir,
+                environment=environment,
+                stdin=stdin,
+                timeout_seconds=_DEADLINE_SECONDS,
+                marker=RunMarker(self.workspace_id, RunKind.GIT, args[0], 0),
+            )
+        except FileNotFoundError as error:
+            raise RepositoryError(
+                f"git cannot be run: {error.strerror}: {error.filename}"
+            ) from error
+        if done.code not in accept:
+            raise GitFailed(list(args), done.code, done.stderr.decode(errors="replace"))
+        return done
+
+    def _environment(self, owner: bool) -> dict[str, str]:
+        kept = ("PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME", "USER", "LANG")
+        environment = {name: self.source[name] for name in kept if name in self.source}
+        if owner:
+            return environment | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        return environment | _CLEAN
+
+
+def null_split(data: bytes) -> list[str]:
+    """Split NUL-terminated output; file names keep their bytes by surrogate escapes."""
+    return [part.decode(errors="surrogateescape") for part in data.split(b"\0") if part]
+
+
+def first_line(done: Completed) -> str:
+    """Return the first line of a command's output."""
+    return done.stdout.decode(errors="surrogateescape").split("\n", 1)[0]
+
+
+def full_ref(branch: str) -> str:
+    """Return the full name of a branch."""
+    return f"refs/heads/{branch}"

@@ -1,0 +1,217 @@
+"""One task's own bare repository and the worktree that hangs on it.
+
+Both are made by writing the few files that git's formats ask for (a process each would cost more
+than the checkout), then one `read-tree` fills the tree. The workshop borrows integration.git's
+objects read-only. The agent may write all of it and harms only itself: nothing here is trusted
+after the agent ran, and the daemon keeps its own copy of the clean index beside it.
+"""
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from alluvium_like.gitrepo.runner import Git, Identity, full_ref
+
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a workshop borrows from: the daemon's repository and what it holds."""
+
+    integration: Path
+    object_format: str
+    base_branch: str
+    base_commit: str
+    tags: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """The places of one task's repository and worktree."""
+
+    name: str
+    git_dir: Path
+    tree: Path
+
+    @property
+    def admin(self) -> Path:
+        """The worktree's own folder inside the repository."""
+        return self.git_dir / "worktrees" / self.name
+
+    @property
+    def index(self) -> Path:
+        """The daemon's index of the tree as it was given out; no agent's git uses it."""
+        return self.git_dir.with_suffix(".index")
+
+    @property
+    def alternates(self) -> Path:
+        """Where the borrowing is written down."""
+        return self.git_dir / "objects" / "info" / "alternates"
+
+
+async def make_workshop(
+    git: Git, workshop: Workshop, source: Source, *, commit: str, branch: str | None, user: Identity
+) -> None:
+    """Make a fresh workshop whose tree holds `commit`, on `branch` or detached.
+
+    What a killed attempt left in the same places must be discarded before. Raises GitFailed.
+    """
+    await anyio.to_thread.run_sync(_write_files, workshop, source, commit, branch, user)
+    await git.run(
+        "read-tree",
+        "--reset",
+        "-u",
+        commit,
+        git_dir=workshop.admin,
+        work_tree=workshop.tree,
+        index=workshop.index,
+    )
+    await anyio.to_thread.run_sync(shutil.copyfile, workshop.index, workshop.admin / "index")
+
+
+async def merge_into_tree(git: Git, workshop: Workshop, commit: str, user: Identity) -> None:
+    """Merge `commit` in the fresh tree and leave what conflicts there, as git itself would."""
+    await git.run(
+        "merge",
+        "--no-commit",
+        "--no-ff",
+        "--no-edit",
+        commit,
+        git_dir=workshop.admin,
+        work_tree=workshop.tree,
+        author=user,
+        committer=user,
+        accept=frozenset({0, 1}),
+    )
+
+
+def set_aside(workshop: Workshop, trash: Path, unique: str) -> None:
+    """Take a workshop away by rename, to be deleted later; missing parts are fine."""
+    for path in (workshop.tree, workshop.git_dir, workshop.index):
+        if os.path.lexists(path):
+            path.rename(trash / f"{unique}-{path.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the agent left its worktree: on a branch, or detached at a commit, or unreadable."""
+
+    branch: str
+    commit: str
+
+
+def read_head(workshop: Workshop) -> Head:
+    """Read the worktree's HEAD as plain text; it is data from an agent, never followed."""
+    text = read_untrusted(workshop.admin / "HEAD")
+    if text.startswith("ref: refs/heads/"):
+        return Head(text.removeprefix("ref: refs/heads/"), "")
+    return Head("", text if is_object_id(text) else "")
+
+
+def merge_in_progress(workshop: Workshop) -> str:
+    """Return the commit of an unfinished merge in the worktree, or nothing."""
+    text = read_untrusted(workshop.admin / "MERGE_HEAD")
+    return text if is_object_id(text) else ""
+
+
+def find_tampering(workshop: Workshop, source: Source) -> str:
+    """Return why this workshop must not be fetched from, or nothing.
+
+    A planted `alternates` file or a linked object folder would let a fetch read, and so publish,
+    objects of any other repository on the machine.
+    """
+    for folder in (workshop.git_dir, *(workshop.git_dir / p for p in ("objects", "refs"))):
+        if not _is_real_folder(folder):
+            return f"the workshop's {folder.name} folder is gone or was replaced"
+    if read_untrusted(workshop.alternates) != str(source.integration / "objects"):
+        return "the workshop's list of borrowed objects was changed"
+    return ""
+
+
+def tree_is_ours(workshop: Workshop) -> bool:
+    """Tell whether the worktree still is a real folder where it was made."""
+    return _is_real_folder(workshop.tree)
+
+
+def read_untrusted(path: Path) -> str:
+    """Read a short text file without following links or waiting; empty for anything else."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        return os.read(fd, 4096).decode(errors="replace").strip()
+    finally:
+        os.close(fd)
+
+
+def is_object_id(text: str) -> bool:
+    """Tell whether a text is a full object id of either hash."""
+    return len(text) in (40, 64) and _HEX.issuperset(text)
+
+
+def _is_real_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _write_files(
+    workshop: Workshop, source: Source, commit: str, branch: str | None, user: Identity
+) -> None:
+    git_dir, admin = workshop.git_dir, workshop.admin
+    for folder in (git_dir / "objects" / "info", git_dir / "objects" / "pack", admin):
+        folder.mkdir(parents=True)
+    workshop.tree.mkdir(parents=True)
+    (git_dir / "config").write_text(_config_text(source, user))
+    workshop.alternates.write_text(f"{source.integration / 'objects'}\n")
+    _write_refs(git_dir, source, commit, branch)
+    (admin / "HEAD").write_text(f"{commit if branch is None else f'ref: {full_ref(branch)}'}\n")
+    (admin / "commondir").write_text("../..\n")
+    (admin / "gitdir").write_text(f"{workshop.tree / '.git'}\n")
+    (workshop.tree / ".git").write_text(f"gitdir: {admin}\n")
+
+
+def _config_text(source: Source, user: Identity) -> str:
+    version, extensions = 0, ""
+    if source.object_format != "sha1":
+        version = 1
+        extensions = f"[extensions]\n\tobjectFormat = {source.object_format}\n"
+    return (
+        f"[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n"
+        f"{extensions}[user]\n\tname = {_quoted(user.name)}\n\temail = {_quoted(user.email)}\n"
+    )
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return f'"{escaped}"'
+
+
+def _write_refs(git_dir: Path, source: Source, commit: str, branch: str | None) -> None:
+    (git_dir / "HEAD").write_text(f"ref: {full_ref(source.base_branch)}\n")
+    heads = [(full_ref(source.base_branch), source.base_commit)]
+    if branch is not None:
+        heads.append((full_ref(branch), commit))
+    (git_dir / "refs").mkdir()
+    (git_dir / "packed-refs").write_text(_packed([*heads, *source.tags]))
+
+
+def _packed(refs: Sequence[tuple[str, str]]) -> str:
+    lines = "".join(f"{commit} {name}\n" for name, commit in sorted(refs))
+    return f"# pack-refs with: sorted \n{lines}"
+
+
+def set_aside_all(folder: Path, trash: Path, unique: str) -> None:
+    """Take everything in a folder of workshops, worktrees or slots away by rename."""
+    for path in folder.iterdir():
+        path.rename(trash / f"{unique}-{folder.name}-{path.name}")

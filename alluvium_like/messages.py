@@ -1,0 +1,114 @@
+"""The texts that people and agents read: commit messages, requests, questions, reasons."""
+
+import json
+from collections.abc import Sequence
+
+from alluvium_like.lifecycle import Ending
+
+TRAILER = "Task-Id"
+NO_QUESTION = "The agent asks for a person and says no more; see the task's folder."
+_SUBJECT_LENGTH = 72
+
+
+def commit_message(name: str, task_id: str, subject: str, summary: str) -> str:
+    """Return the message of a landed commit; its last paragraph is the daemon's trailer alone."""
+    first = _one_line(subject) or _one_line(summary) or _one_line(name)
+    body = summary.strip() if _one_line(summary) != first else ""
+    paragraphs = [first, f"Task: {_one_line(name)}", body, f"{TRAILER}: {task_id}"]
+    return "\n\n".join(p for p in paragraphs if p) + "\n"
+
+
+def base_merged_in(base_branch: str) -> str:
+    """Return the message of the merge with which a revision starts."""
+    return f"Merge {base_branch} before the next attempt"
+
+
+def attempt_failed(ending: Ending, exit_code: int | None, detail: str, unresolved: str) -> str:
+    """Say why an attempt counts as failed."""
+    if ending is Ending.TIMED_OUT:
+        return (
+            f"the agent was stopped at its deadline ({detail})" if detail else "the agent timed out"
+        )
+    if ending is Ending.NOT_STARTED:
+        return f"the agent could not be started: {detail}"
+    if exit_code is not None and exit_code < 0:
+        return f"the agent was killed by signal {-exit_code}"
+    if exit_code:
+        return f"the agent ended with exit code {exit_code}"
+    return unresolved or detail
+
+
+def conflict_reason(base_branch: str, paths: Sequence[str]) -> str:
+    """Say in one line what a task conflicts with."""
+    return f"conflicts with {base_branch} in {', '.join(paths[:5])}{' …' if len(paths) > 5 else ''}"
+
+
+def conflict_request(
+    base_branch: str, base: str, branch: str, tip: str, files: Sequence[tuple[str, str]]
+) -> str:
+    """Return the revision request for a conflict: every file with both sides in it."""
+    parts = [
+        "# Revision request: conflict\n\n"
+        f"The base branch `{base_branch}` (at {base}) moved on and contradicts your branch "
+        f"`{branch}` (at {tip}).\n\n"
+        "The new base is being merged into your worktree; the files below are left with conflict "
+        "markers (`<<<<<<<` your side, `=======`, `>>>>>>>` the base). Resolve them so that both "
+        "intentions hold, run the tests, and commit to conclude the merge.\n"
+    ]
+    for path, text in files:
+        parts.append(f"\n## `{_one_line(path)}`\n\n{_fenced(text)}\n")
+    return "".join(parts)
+
+
+def tests_reason(command: str, exit_text: str) -> str:
+    """Say in one line which test failed."""
+    return f"integration tests failed: {command} {exit_text}"
+
+
+def tests_request(branch: str, base_branch: str, command: str, exit_text: str, tail: str) -> str:
+    """Return the revision request for failed tests, with the end of their output."""
+    return (
+        "# Revision request: tests failed\n\n"
+        f"Your branch `{branch}` merged into `{base_branch}` did not pass its tests.\n\n"
+        f"- command: `{command}`\n- result: {exit_text}\n\n"
+        "Amend the branch so that the tests pass on the new base, which was merged into your "
+        f"worktree, and commit.\n\n## End of the output\n\n{_fenced(tail)}\n"
+    )
+
+
+def escalation_question(reason: str, rounds: int) -> str:
+    """Ask a person what to do after the revision rounds were used up."""
+    return (
+        f"After {rounds} revision rounds the work still cannot land: {reason}. "
+        "Answer with advice for another try, or cancel the task."
+    )
+
+
+def integration_json(
+    status: str, reason: str, *, has_repo_changes: bool, merge_commit: str | None = None
+) -> str:
+    """Return what integration.json says; it is written for people and never read back."""
+    return (
+        json.dumps(
+            {
+                "status": status,
+                "has_repo_changes": has_repo_changes,
+                "reason": reason,
+                "merge_commit": merge_commit,
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def _one_line(text: str) -> str:
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[0][:_SUBJECT_LENGTH] if lines else ""
+
+
+def _fenced(text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text.rstrip()}\n{fence}"

@@ -1,0 +1,1 @@
+"""Dispatch: the bounded pool that turns queued tasks into attempts, and attempts into verdicts."""

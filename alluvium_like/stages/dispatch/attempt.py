@@ -1,0 +1,251 @@
+"""One attempt from its start to the row that its end means.
+
+The verdict comes from the exit, from Git and from what the agent claims, by `judge_attempt`. Every
+transition is fenced by the attempt's number, so that a late end never touches a newer attempt.
+Work is fetched whatever the verdict: a failed attempt's branch is kept.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import assert_never
+
+import anyio.to_thread
+import structlog
+
+from alluvium_like import messages
+from alluvium_like.agents.evidence import ClaimRead, read_claim, read_question
+from alluvium_like.clock import utc_stamp
+from alluvium_like.durable import write_atomic
+from alluvium_like.errors import AlluviumError, StaleTransition
+from alluvium_like.execution.identity import ProcessIdentity
+from alluvium_like.execution.process import RunEnd, run_supervised
+from alluvium_like.gitrepo.harvest import Harvest, harvest
+from alluvium_like.gitrepo.workshop import set_aside
+from alluvium_like.lifecycle import (
+    AttemptFacts,
+    AttemptVerdict,
+    Ending,
+    Outcome,
+    State,
+    judge_attempt,
+)
+from alluvium_like.log import get_logger
+from alluvium_like.stages.dispatch.prepare import Prepared, prepare
+from alluvium_like.stages.parts import Parts
+from alluvium_like.store.writer import Transaction
+from alluvium_like.task import Task
+
+log = get_logger(__name__)
+
+LONGEST_BACK_OFF = timedelta(hours=1)
+
+
+async def run_attempt(parts: Parts, task: Task, process_gone: Callable[[], None]) -> None:
+    """Run one attempt of a task in state running; the row afterwards says what became of it.
+
+    `process_gone` is called when nothing of the attempt's processes is left.
+    """
+    with structlog.contextvars.bound_contextvars(task_id=task.id, attempt=task.attempt):
+        request = parts.runs.begin(task.id)
+        try:
+            try:
+                prepared = await prepare(parts, task)
+            except (AlluviumError, OSError) as error:
+                log.exception("attempt_not_prepared")
+                end = RunEnd(Ending.NOT_STARTED, None, f"could not be prepared: {error}", 0.0, 0)
+                await _conclude(parts, task, end, None, None)
+                return
+            log.info("attempt_starting", start=prepared.start.commit[:10])
+
+            async def store_identity(identity: ProcessIdentity) -> None:
+                await parts.store.write(
+                    "identify_attempt",
+                    task_id=task.id,
+                    number=task.attempt,
+                    pid=identity.pid,
+                    started=identity.started,
+                    boot_id=identity.boot_id,
+                )
+
+            end = await run_supervised(prepared.spec, on_started=store_identity, stop=request)
+            process_gone()
+            log.info("attempt_ended", ending=end.ending, exit_code=end.exit_code)
+            await _take_in(parts, task, prepared, end)
+        finally:
+            parts.runs.end(task.id)
+
+
+async def _take_in(parts: Parts, task: Task, prepared: Prepared, end: RunEnd) -> None:
+    work = None
+    if end.ending is not Ending.SHUTDOWN:
+        try:
+            work = await harvest(
+                parts.git,
+                prepared.workshop,
+                prepared.source,
+                task_id=task.id,
+                branch=task.branch,
+                start=prepared.start,
+                author=parts.settings.identity,
+            )
+        except AlluviumError as error:
+            log.exception("harvest_failed")
+            work = Harvest(prepared.start.commit, changed=False, trouble=str(error))
+    await _conclude(parts, task, end, work, prepared)
+    trash = parts.workspace.trash
+    await anyio.to_thread.run_sync(
+        set_aside, prepared.workshop, trash, f"{utc_stamp()}-{task.attempt}"
+    )
+    parts.wakes.janitor.set()
+
+
+async def _conclude(
+    parts: Parts, task: Task, end: RunEnd, work: Harvest | None, prepared: Prepared | None
+) -> None:
+    agent_dir = parts.workspace.task(task.id).agent
+    claim = await anyio.to_thread.run_sync(read_claim, agent_dir)
+    question = await anyio.to_thread.run_sync(read_question, agent_dir)
+    verdict = judge_attempt(
+        AttemptFacts(
+            ending=end.ending,
+            exit_code=end.exit_code,
+            claim=claim.claim,
+            asked_human=question is not None,
+            changed=bool(work and work.changed),
+            continued=bool(task.head_commit),
+            trouble=work.trouble if work else "",
+            unresolved=work.unresolved if work else "",
+        )
+    )
+    reason = _reason(verdict, end, work, claim)
+    if work is not None and prepared is not None and work.changed:
+        diff = await parts.integration.diff(prepared.start.commit, work.commit)
+        patch = parts.workspace.task(task.id).system / "patch.diff"
+        await anyio.to_thread.run_sync(write_atomic, patch, diff)
+    ended: dict[str, str | int | None] = {
+        "task_id": task.id,
+        "number": task.attempt,
+        "ending": end.ending,
+        "exit_code": end.exit_code,
+        "verdict": verdict,
+        "reason": reason,
+        "end_commit": work.commit if work else "",
+    }
+    try:
+        async with parts.store.transaction() as tx:
+            await tx.run("end_attempt", **ended)
+            await _move(parts, tx, task, verdict, reason, work, claim, question)
+    except StaleTransition:  # cancelled meanwhile: the attempt's end is history all the same
+        await parts.store.write("end_attempt", **ended)
+    log.info("attempt_judged", verdict=verdict, reason=reason)
+    parts.wakes.integrate.set()
+
+
+async def _move(
+    parts: Parts,
+    tx: Transaction,
+    task: Task,
+    verdict: AttemptVerdict,
+    reason: str,
+    work: Harvest | None,
+    claim: ClaimRead,
+    question: str | None,
+) -> None:
+    here, fence = State.RUNNING, task.attempt
+    match verdict:
+        case AttemptVerdict.TO_INTEGRATOR:
+            await tx.transition(
+                task.id,
+                expect=here,
+                to=State.WORKER_DONE,
+                reason=reason,
+                in_attempt=fence,
+                head_commit=work.commit if work else task.head_commit,
+                summary=claim.summary,
+                failures=0,
+            )
+        case AttemptVerdict.NOOP:
+            await tx.transition(
+                task.id,
+                expect=here,
+                to=State.DONE,
+                reason=reason,
+                in_attempt=fence,
+                outcome=Outcome.NOOP,
+                summary=claim.summary,
+            )
+        case AttemptVerdict.ASK_HUMAN:
+            keep = work.commit if work and work.changed else task.head_commit
+            text = question or (work.trouble if work else "") or claim.summary
+            await tx.ask_human(
+                task,
+                text or messages.NO_QUESTION,
+                reason=reason,
+                head_commit=keep,
+                failures=0,
+            )
+        case AttemptVerdict.FAILED:
+            await tx.transition(
+                task.id, expect=here, to=State.FAILED, reason=reason, in_attempt=fence
+            )
+        case AttemptVerdict.RETRY:
+            await _retry_or_fail(parts, tx, task, reason)
+        case AttemptVerdict.AGAIN_UNCOUNTED:
+            await tx.transition(
+                task.id, expect=here, to=State.QUEUED, reason=reason, in_attempt=fence
+            )
+        case AttemptVerdict.CANCELLED:
+            await tx.transition(
+                task.id, expect=here, to=State.CANCELLED, reason=reason, in_attempt=fence
+            )
+        case _:
+            assert_never(verdict)
+
+
+async def _retry_or_fail(parts: Parts, tx: Transaction, task: Task, reason: str) -> None:
+    config = parts.settings.current.agent
+    if task.failures >= config.retries:
+        await tx.transition(
+            task.id,
+            expect=State.RUNNING,
+            to=State.FAILED,
+            reason=reason,
+            in_attempt=task.attempt,
+            failures=task.failures + 1,
+        )
+        return
+    longest = LONGEST_BACK_OFF.total_seconds()
+    seconds = min(config.retry_delay_seconds * 2.0 ** min(task.failures, 64), longest)
+    delay = timedelta(seconds=seconds)
+    due = (datetime.now(UTC) + delay).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    await tx.transition(
+        task.id,
+        expect=State.RUNNING,
+        to=State.QUEUED,
+        reason=reason,
+        in_attempt=task.attempt,
+        failures=task.failures + 1,
+        not_before=due,
+    )
+
+
+def _reason(verdict: AttemptVerdict, end: RunEnd, work: Harvest | None, claim: ClaimRead) -> str:
+    notes = "; ".join(work.notes) if work else ""
+    match verdict:
+        case AttemptVerdict.TO_INTEGRATOR:
+            return "; ".join(filter(None, (notes, claim.problem)))
+        case AttemptVerdict.NOOP:
+            return "; ".join(filter(None, ("the agent changed nothing in the repository", notes)))
+        case AttemptVerdict.ASK_HUMAN:
+            return (work.trouble if work else "") or "the agent asks a person"
+        case AttemptVerdict.FAILED:
+            return f"the agent says that it failed: {claim.summary or 'no reason given'}"
+        case AttemptVerdict.RETRY:
+            unresolved = work.unresolved if work else ""
+            return messages.attempt_failed(end.ending, end.exit_code, end.reason, unresolved)
+        case AttemptVerdict.AGAIN_UNCOUNTED:
+            return "the daemon stopped; the attempt does not count"
+        case AttemptVerdict.CANCELLED:
+            return "cancelled"
+        case _:
+            assert_never(verdict)

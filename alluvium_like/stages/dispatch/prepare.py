@@ -1,0 +1,192 @@
+"""What an attempt starts with: where in Git, its workshop, its prompt, its command.
+
+A first attempt starts at the base; a retried or uncounted one where the last one started; a
+revision or an answer continues the branch with the new base merged in, and where that conflicts the
+conflict is left in the worktree for the agent.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from alluvium_like import messages
+from alluvium_like.agents.command import AttemptPlaces, build_command, build_environment
+from alluvium_like.agents.evidence import give, prepare_agent_dir, put_aside
+from alluvium_like.agents.prompt import default_template, render_prompt
+from alluvium_like.clock import utc_stamp
+from alluvium_like.execution.marker import RunKind, RunMarker
+from alluvium_like.execution.process import RunSpec
+from alluvium_like.gitrepo.harvest import Start
+from alluvium_like.gitrepo.integration import Merged
+from alluvium_like.gitrepo.workshop import (
+    Source,
+    Workshop,
+    make_workshop,
+    merge_into_tree,
+    set_aside,
+)
+from alluvium_like.stages.parts import Parts
+from alluvium_like.task import Task, display_name
+
+_INPUTS_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An attempt that can be started."""
+
+    spec: RunSpec
+    workshop: Workshop
+    source: Source
+    start: Start
+
+
+async def prepare(parts: Parts, task: Task) -> Prepared:
+    """Make everything that the attempt needs. Raises GitFailed, RepositoryError or OSError."""
+    if await parts.integration.refresh():
+        parts.wakes.integrate.set()
+    source = parts.integration.source()
+    start = await _choose_start(parts, task)
+    await _store_start(parts, task, start)
+    workshop = parts.workshop(task.id)
+    trash = parts.workspace.trash
+    await anyio.to_thread.run_sync(set_aside, workshop, trash, f"{utc_stamp()}-{task.attempt}")
+    user = parts.settings.identity
+    await make_workshop(
+        parts.git, workshop, source, commit=start.commit, branch=task.branch, user=user
+    )
+    if start.merge:
+        await merge_into_tree(parts.git, workshop, start.merge, user)
+    answers = await parts.store.answers(task.id)
+    spec = await anyio.to_thread.run_sync(_write_and_describe, parts, task, workshop, answers)
+    return Prepared(spec, workshop, source, start)
+
+
+async def _choose_start(parts: Parts, task: Task) -> Start:
+    integration = parts.integration
+    if task.start_from == "same" and task.start_commit:
+        return await _restart(parts, task)
+    base = integration.base
+    if task.start_from == "base" or not task.head_commit:
+        return Start(base)
+    if await integration.contains(base, task.head_commit):
+        return Start(task.head_commit)
+    merged = await integration.merge(task.head_commit, base)
+    if not isinstance(merged, Merged):
+        return Start(task.head_commit, base, merged.paths)
+    who = parts.settings.identity
+    commit = await integration.commit(
+        merged.tree,
+        [task.head_commit, base],
+        messages.base_merged_in(integration.base_branch),
+        author=who,
+        committer=who,
+    )
+    return Start(commit)
+
+
+async def _restart(parts: Parts, task: Task) -> Start:
+    if not task.start_merge:
+        return Start(task.start_commit)
+    merged = await parts.integration.merge(task.start_commit, task.start_merge)
+    paths = () if isinstance(merged, Merged) else merged.paths
+    return Start(task.start_commit, task.start_merge, paths)
+
+
+async def _store_start(parts: Parts, task: Task, start: Start) -> None:
+    async with parts.store.transaction() as tx:
+        await tx.run(
+            "set_task_start",
+            task_id=task.id,
+            attempt=task.attempt,
+            start_commit=start.commit,
+            start_merge=start.merge,
+        )
+        await tx.run(
+            "set_attempt_start",
+            task_id=task.id,
+            number=task.attempt,
+            start_commit=start.commit,
+        )
+
+
+def _write_and_describe(
+    parts: Parts, task: Task, workshop: Workshop, answers: list[tuple[str, str]]
+) -> RunSpec:
+    config = parts.settings.current
+    folder = parts.workspace.task(task.id)
+    places = AttemptPlaces(
+        task_id=task.id,
+        task_dir=folder.root,
+        agent_dir=folder.agent,
+        worktree=workshop.tree,
+        branch=task.branch,
+        prompt_file=folder.prompt,
+    )
+    prepare_agent_dir(folder.agent)
+    put_aside(folder.agent, task.attempt - 1)
+    prompt = render_prompt(
+        _template(parts),
+        places,
+        title=task.name,
+        inputs=_inventory(folder.input),
+        revision=task.revision_round > 0,
+        answers=answers,
+    )
+    give(folder.agent, folder.prompt.name, prompt)
+    output = folder.attempt(task.attempt)
+    output.mkdir(parents=True, exist_ok=True)
+    argv = build_command(config.agent.command, places)
+    environment = build_environment(places, pass_names=config.agent.env, source=os.environ)
+    environment["ALLUVIUM_BASE_BRANCH"] = parts.integration.base_branch
+    if answers:
+        environment["ALLUVIUM_ANSWERED"] = "1"
+    (output / "command.json").write_text(
+        json.dumps(
+            {
+                "argv": argv,
+                "cwd": str(workshop.tree),
+                "environment": sorted(environment),
+                "timeout_seconds": config.agent.timeout_seconds,
+            },
+            indent=2,
+        )
+        + "\n",
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+    return RunSpec(
+        argv=argv,
+        cwd=workshop.tree,
+        environment=environment,
+        marker=RunMarker(parts.workspace_id, RunKind.ATTEMPT, task.id, task.attempt),
+        stdin=prompt.encode(errors="surrogateescape"),
+        stdout_path=output / "stdout.log",
+        stderr_path=output / "stderr.log",
+        output_limit_bytes=config.agent.output_limit_bytes,
+        timeout_seconds=config.agent.timeout_seconds,
+        grace_seconds=config.safety.shutdown_grace_seconds,
+    )
+
+
+def _template(parts: Parts) -> str:
+    path = parts.workspace.prompt_template
+    if path.exists():
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    return default_template()
+
+
+def _inventory(folder: Path) -> list[str]:
+    """List what was dropped, names only, nothing followed."""
+    names: list[str] = []
+    for root, folders, files in os.walk(os.fsencode(folder)):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.relpath(os.path.join(root, name), os.fsencode(folder))  # noqa: PTH118
+            names.append(display_name(path))
+            if len(names) == _INPUTS_SHOWN:
+                return [*names, "…"]
+    return names

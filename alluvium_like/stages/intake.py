@@ -1,0 +1,201 @@
+"""Intake: from the inbox into stable task folders, or into quarantine with the reason.
+
+Hints wake it, a listing of the whole inbox is the truth. A claim is a row first, then a rename,
+then fsyncs, then the task's row; whatever stops it in between is finished or rolled back by
+`finish_half_claims`, and the item is whole in one place throughout.
+"""
+
+import json
+from dataclasses import dataclass
+
+import anyio.to_thread
+
+from alluvium_like.clock import monotonic
+from alluvium_like.errors import AlluviumError
+from alluvium_like.inbox.claim import (
+    ClaimFailed,
+    Place,
+    move_into_task,
+    quarantine,
+    sync_claim,
+    undo_empty,
+    where_is,
+)
+from alluvium_like.inbox.look import Examination, Ignore, Item, examine, list_items
+from alluvium_like.inbox.settle import Settling
+from alluvium_like.inbox.watch import Watcher
+from alluvium_like.log import get_logger
+from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
+from alluvium_like.task import display_name, new_task_id
+
+log = get_logger(__name__)
+
+_BATCH = 64
+_CONDITION = "intake"
+_BACK_OFF_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    task_id: str
+    item: Item
+
+
+class Intake:
+    """The stage that empties the inbox."""
+
+    def __init__(self, parts: Parts, *, ignore_settle: bool = False) -> None:
+        self._parts = parts
+        self._ignore_settle = ignore_settle
+        self._settling = Settling(0.0)
+        self._stuck: set[Item] = set()
+        self._told: Ignore | None = None
+        self.idle = False
+        self._last_look = monotonic()
+
+    def seconds_since_look(self) -> float:
+        """Return how long ago the inbox was listed last."""
+        return monotonic() - self._last_look
+
+    async def run(self) -> None:
+        """Claim what has settled until the daemon stops."""
+        wake = self._parts.wakes.intake
+        async with Watcher(self._parts.workspace.inbox, wake) as watcher:
+            while not self._parts.runs.stopping:
+                at_most = await self._look_or_log(watcher)
+                self._parts.wakes.idle.set()
+                await wake.wait(at_most)
+
+    async def _look_or_log(self, watcher: Watcher) -> float:
+        parts = self._parts
+        try:
+            if not watcher.alive():
+                await watcher.rewatch()
+            await self.look(watcher.take_renamed())
+        except (AlluviumError, OSError) as error:
+            log.exception("intake_failed")
+            await parts.store.set_condition(_CONDITION, f"the inbox is not being emptied: {error}")
+            await self.finish_half_claims()
+            return _BACK_OFF_SECONDS
+        if await parts.store.conditions(_CONDITION):
+            await parts.store.clear_condition(_CONDITION)
+        self._last_look = monotonic()
+        due = self._settling.next_look()
+        self.idle = due is None
+        if due is None:
+            return SLOW_LOOK_SECONDS
+        return min(max(due - monotonic(), 0.0), SLOW_LOOK_SECONDS)
+
+    async def look(self, renamed: set[bytes]) -> None:
+        """List the inbox, examine what is due, and claim or quarantine what is ready.
+
+        Raises OSError or StoreError when the machine is in trouble; nothing is lost then.
+        """
+        safety = self._parts.settings.current.safety
+        self._settling.settle_seconds = 0.0 if self._ignore_settle else safety.inbox_settle_seconds
+        ignore = Ignore(tuple(safety.ignore_name_prefixes), tuple(safety.ignore_name_suffixes))
+        await self._tell(ignore)
+        inbox = self._parts.workspace.inbox
+        items = await anyio.to_thread.run_sync(list_items, inbox, ignore)
+        self._stuck &= set(items)
+        self._settling.update([i for i in items if i not in self._stuck], renamed, monotonic())
+        due = self._settling.due(monotonic())
+        for start in range(0, len(due), _BATCH):
+            await self._take_batch(due[start : start + _BATCH])
+
+    async def _tell(self, ignore: Ignore) -> None:
+        """Store what is ignored, so that `status` counts the inbox without the configuration."""
+        if ignore != self._told:
+            text = json.dumps([ignore.prefixes, ignore.suffixes])
+            await self._parts.store.set_meta("ignored_names", text)
+            self._told = ignore
+
+    async def _take_batch(self, items: list[Item]) -> None:
+        inbox = self._parts.workspace.inbox
+
+        def examine_all() -> list[tuple[Item, Examination]]:
+            return [(item, examine(inbox, item)) for item in items]
+
+        ready: list[Item] = []
+        for item, seen in await anyio.to_thread.run_sync(examine_all):
+            settled = self._settling.observe(item, seen)
+            if seen.obstacle:
+                await self._quarantine(item, seen.obstacle)
+            elif settled:
+                ready.append(item)
+        if ready:
+            await self._claim(ready)
+
+    async def _claim(self, items: list[Item]) -> None:
+        parts = self._parts
+        claims = [_Claim(new_task_id(display_name(item.name)), item) for item in items]
+        async with parts.store.transaction() as tx:
+            for claim in claims:
+                await tx.run(
+                    "begin_claim",
+                    task_id=claim.task_id,
+                    source=claim.item.name,
+                    device=claim.item.device,
+                    inode=claim.item.inode,
+                    is_dir=claim.item.is_dir,
+                )
+        moved, refused = await anyio.to_thread.run_sync(self._move_all, claims)
+        async with parts.store.transaction() as tx:
+            for claim in moved:
+                name = display_name(claim.item.name)
+                await tx.run("create_task", id=claim.task_id, name=name, priority=0)
+            for claim in claims:
+                await tx.run("end_claim", task_id=claim.task_id)
+        parts.wakes.dispatch.set()
+        for claim in moved:
+            log.info("item_claimed", task_id=claim.task_id, name=display_name(claim.item.name))
+        for item, reason in refused:
+            await self._quarantine(item, reason)
+
+    def _move_all(self, claims: list[_Claim]) -> tuple[list[_Claim], list[tuple[Item, str]]]:
+        workspace = self._parts.workspace
+        moved: list[_Claim] = []
+        refused: list[tuple[Item, str]] = []
+        for claim in claims:
+            try:
+                move_into_task(workspace.inbox, claim.item, workspace.task(claim.task_id))
+                moved.append(claim)
+            except ClaimFailed as failed:
+                refused.append((claim.item, failed.reason))
+        folders = [workspace.task(claim.task_id) for claim in moved]
+        sync_claim(folders, workspace.tasks, workspace.inbox)
+        return moved, refused
+
+    async def _quarantine(self, item: Item, reason: str) -> None:
+        workspace = self._parts.workspace
+        name = display_name(item.name)
+        try:
+            folder = await anyio.to_thread.run_sync(
+                quarantine, workspace.inbox, item, workspace.quarantine, reason
+            )
+        except ClaimFailed as failed:
+            self._stuck.add(item)  # not looked at again until it is another one
+            log.warning("item_stuck", name=name, reason=reason, why_not_moved=failed.reason)
+            return
+        log.warning("item_quarantined", name=name, reason=reason, folder=folder.name)
+
+    async def finish_half_claims(self) -> None:
+        """Finish or roll back the claims that a crash or a failing disk left half done."""
+        parts, workspace = self._parts, self._parts.workspace
+        for row in await parts.store.claims():
+            folder = workspace.task(row["task_id"])
+            place = await anyio.to_thread.run_sync(
+                where_is, workspace.inbox, folder, row["inode"], row["source"]
+            )
+            if place is Place.IN_TASK:
+                await anyio.to_thread.run_sync(
+                    sync_claim, [folder], workspace.tasks, workspace.inbox
+                )
+            else:
+                await anyio.to_thread.run_sync(undo_empty, folder)
+            async with parts.store.transaction() as tx:
+                if place is Place.IN_TASK:
+                    name = display_name(row["source"])
+                    await tx.run("create_task", id=row["task_id"], name=name, priority=0)
+                await tx.run("end_claim", task_id=row["task_id"])
+            log.info("half_claim_ended", task_id=row["task_id"], place=place)

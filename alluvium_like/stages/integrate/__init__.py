@@ -1,0 +1,1 @@
+"""Integrate: one serial lane a repository, which alone moves its base branch."""

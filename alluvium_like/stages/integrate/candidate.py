@@ -1,0 +1,35 @@
+"""From a merged tree to the commit that may land: its parents, author and message.
+
+Dates are those of the attempt's work, so that a repeated merge after a crash is the same commit.
+"""
+
+from datetime import datetime
+
+from alluvium_like.gitrepo.runner import Identity
+from alluvium_like.messages import commit_message
+from alluvium_like.stages.parts import Parts
+from alluvium_like.task import Task
+
+
+async def build_commit(parts: Parts, task: Task, top: str, tree: str) -> str:
+    """Write the candidate of one task on top of `top`. Raises GitFailed."""
+    work = await parts.integration.authors(top, task.head_commit)
+    config = parts.settings.current
+    date = f"{int(datetime.fromisoformat(task.created_at).timestamp())} +0000"
+    daemon = Identity(config.git.author_name, config.git.author_email, date)
+    authors = {(who.name, who.email) for who, _ in work}
+    author = daemon
+    if len(authors) == 1 and config.integration.merge_style == "squash":
+        first = work[0][0]
+        author = Identity(
+            first.name or daemon.name, first.email or daemon.email, first.date or date
+        )
+    subject = work[0][1] if len(work) == 1 else ""
+    merge = config.integration.merge_style == "merge"
+    return await parts.integration.commit(
+        tree,
+        [top, task.head_commit] if merge else [top],
+        commit_message(task.name, task.id, subject, task.summary),
+        author=author,
+        committer=daemon,
+    )

@@ -1,0 +1,90 @@
+"""Notify: carries committed events out of the store, to tasks/<id>/.system/events.jsonl.
+
+The file is a projection: the rows are the truth. How far it has got is stored now and then; after a
+crash the files of all tasks with later events are written anew, so nothing is missing or doubled.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+
+import anyio
+import anyio.to_thread
+
+from alluvium_like.durable import write_atomic
+from alluvium_like.errors import AlluviumError
+from alluvium_like.log import get_logger
+from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
+from alluvium_like.store.rows import Row
+
+log = get_logger(__name__)
+
+_META = "projected_event"
+_SAVE_EVERY = 1000
+
+
+class Notify:
+    """The stage that follows the event rows."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._at = 0
+        self._saved = 0
+
+    async def catch_up(self) -> None:
+        """After a start: write the files anew that may have missed events."""
+        store = self._parts.store
+        self._at = int(await store.get_meta(_META) or 0)
+        for task_id in await store.tasks_with_events_after(self._at):
+            lines = _lines(await store.events_of(task_id))
+            await anyio.to_thread.run_sync(self._rewrite, task_id, lines)
+        self._at = await store.last_event()
+        await self._save()
+
+    async def run(self) -> None:
+        """Append events as they are committed, until the daemon stops; then save how far it got."""
+        while not self._parts.runs.stopping:
+            await self._follow_or_log()
+            await self._parts.wakes.notify.wait(SLOW_LOOK_SECONDS)
+
+    async def finish(self) -> None:
+        """Carry out what is left; called when no other stage runs any more."""
+        await self._follow_or_log()
+        await self._save()
+
+    async def _follow_or_log(self) -> None:
+        try:
+            await self._follow()
+        except (AlluviumError, OSError):
+            log.exception("events_not_written")
+
+    async def _follow(self) -> None:
+        while events := await self._parts.store.events_after(self._at):
+            await anyio.to_thread.run_sync(self._append, events)
+            self._at = events[-1]["seq"]
+        if self._at - self._saved >= _SAVE_EVERY:
+            await self._save()
+
+    async def _save(self) -> None:
+        if self._at != self._saved:
+            await self._parts.store.set_meta(_META, str(self._at))
+            self._saved = self._at
+
+    def _append(self, events: Iterable[Row]) -> None:
+        by_task: dict[str, list[Row]] = defaultdict(list)
+        for event in events:
+            by_task[event["task_id"]].append(event)
+        for task_id, rows in by_task.items():
+            path = self._parts.workspace.task(task_id).events
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(_lines(rows))
+
+    def _rewrite(self, task_id: str, lines: str) -> None:
+        path = self._parts.workspace.task(task_id).events
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, lines)
+
+
+def _lines(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)

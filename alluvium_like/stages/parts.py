@@ -1,0 +1,115 @@
+"""What the stages share: built once by the supervisor, handed to each."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from alluvium_like.config import Config
+from alluvium_like.execution.process import StopRequest
+from alluvium_like.gitrepo.integration import Integration
+from alluvium_like.gitrepo.landing import Owner
+from alluvium_like.gitrepo.runner import Git, Identity
+from alluvium_like.gitrepo.workshop import Workshop
+from alluvium_like.lifecycle import Ending
+from alluvium_like.store.writer import Store
+from alluvium_like.wake import Wake
+from alluvium_like.workspace import Workspace
+
+SLOW_LOOK_SECONDS = 60.0
+"""How often a stage looks without having been woken."""
+
+
+@dataclass(slots=True)
+class Settings:
+    """The configuration in force; a reload swaps it whole."""
+
+    current: Config
+
+    @property
+    def identity(self) -> Identity:
+        """Who the daemon is as an author."""
+        return Identity(self.current.git.author_name, self.current.git.author_email)
+
+
+@dataclass(frozen=True, slots=True)
+class Wakes:
+    """One wake a stage."""
+
+    intake: Wake = field(default_factory=Wake)
+    dispatch: Wake = field(default_factory=Wake)
+    integrate: Wake = field(default_factory=Wake)
+    janitor: Wake = field(default_factory=Wake)
+    notify: Wake = field(default_factory=Wake)
+    idle: Wake = field(default_factory=Wake)
+
+    def set_all(self) -> None:
+        """Let every stage look, as after a reload."""
+        for wake in (self.intake, self.dispatch, self.integrate, self.janitor, self.notify):
+            wake.set()
+
+
+class Runs:
+    """The processes that run now, by what they run for; how cancel and stop reach them."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, tuple[StopRequest, anyio.Event]] = {}
+        self.stopping = False
+
+    def begin(self, key: str) -> StopRequest:
+        """Register a run; once the daemon is stopping it is stopped as soon as it starts."""
+        request = StopRequest()
+        self._live[key] = (request, anyio.Event())
+        if self.stopping:
+            request.stop(Ending.SHUTDOWN)
+        return request
+
+    def end(self, key: str) -> None:
+        """Say that nothing of the run is left."""
+        self._live.pop(key)[1].set()
+
+    async def stop(self, key: str, ending: Ending) -> None:
+        """End one run, if it is live, and wait until nothing of it is left."""
+        if key in self._live:
+            request, ended = self._live[key]
+            request.stop(ending)
+            await ended.wait()
+
+    def is_live(self, key: str) -> bool:
+        """Tell whether something runs for `key`."""
+        return key in self._live
+
+    def stop_all(self, *, now: bool) -> None:
+        """End every run because the daemon stops, `now` without any grace."""
+        self.stopping = True
+        for request, _ in self._live.values():
+            request.stop(Ending.SHUTDOWN, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The daemon's parts; one repository has one lane, and `default` is the first of them."""
+
+    workspace: Workspace
+    store: Store
+    settings: Settings
+    git: Git
+    integration: Integration
+    owner: Owner
+    workspace_id: str
+    repository: str = "default"
+    wakes: Wakes = field(default_factory=Wakes)
+    runs: Runs = field(default_factory=Runs)
+
+    def workshop(self, task_id: str) -> Workshop:
+        """Return the places of one task's repository and worktree."""
+        return Workshop(
+            task_id,
+            self.workspace.workshops / f"{task_id}.git",
+            self.workspace.worktrees / task_id,
+        )
+
+    def slot(self, name: str) -> Workshop:
+        """Return the places of one throw-away tree for tests."""
+        root: Path = self.workspace.slots
+        return Workshop(name, root / f"{name}.git", root / name)

@@ -1,0 +1,80 @@
+-- name: set_meta
+INSERT INTO meta (key, value) VALUES (:key, :value)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: set_repository
+INSERT INTO repositories (name, path, base_branch) VALUES (:name, :path, :base_branch)
+ON CONFLICT (name) DO UPDATE SET path = excluded.path, base_branch = excluded.base_branch;
+
+-- name: begin_claim
+INSERT INTO claims (task_id, source, device, inode, is_dir, created_at)
+VALUES (:task_id, :source, :device, :inode, :is_dir, :now);
+
+-- name: end_claim
+DELETE FROM claims WHERE task_id = :task_id;
+
+-- name: create_task
+INSERT INTO tasks (id, name, state, priority, created_at, updated_at)
+VALUES (:id, :name, 'queued', :priority, :now, :now);
+
+-- name: begin_attempt
+INSERT INTO attempts (task_id, number, started_at) VALUES (:task_id, :number, :now);
+
+-- name: identify_attempt
+-- The identity of the attempt's process: the first thing stored after the spawn.
+UPDATE attempts SET pid = :pid, started = :started, boot_id = :boot_id
+WHERE task_id = :task_id AND number = :number;
+
+-- name: end_attempt
+UPDATE attempts SET ended_at = :now, ending = :ending, exit_code = :exit_code, verdict = :verdict,
+    reason = :reason, end_commit = :end_commit
+WHERE task_id = :task_id AND number = :number AND ended_at IS NULL;
+
+-- name: set_attempt_start
+UPDATE attempts SET start_commit = :start_commit WHERE task_id = :task_id AND number = :number;
+
+-- name: set_task_start
+UPDATE tasks SET start_commit = :start_commit, start_merge = :start_merge, start_from = 'same'
+WHERE id = :task_id AND state = 'running' AND attempt = :attempt;
+
+-- name: open_checkpoint
+INSERT INTO checkpoints (task_id, attempt, question, created_at)
+VALUES (:task_id, :attempt, :question, :now);
+
+-- name: answer_checkpoints
+-- Close what is open with the answer; the last question gets the text.
+UPDATE checkpoints SET answer = :answer, answered_at = :now
+WHERE task_id = :task_id AND answered_at IS NULL;
+
+-- name: prepare_landing
+INSERT INTO landings (repository, old_commit, new_commit, state, created_at, updated_at)
+VALUES (:repository, :old_commit, :new_commit, 'prepared', :now, :now) RETURNING id;
+
+-- name: add_landing_task
+INSERT INTO landing_tasks (landing_id, task_id, commit_id)
+VALUES (:landing_id, :task_id, :commit_id);
+
+-- name: set_landing_state
+UPDATE landings SET state = :state, reason = :reason, updated_at = :now WHERE id = :id;
+
+-- name: set_condition
+INSERT INTO conditions (name, repository, reason, since)
+VALUES (:name, :repository, :reason, :now)
+ON CONFLICT (name, repository) DO UPDATE SET reason = excluded.reason
+WHERE conditions.reason IS NOT excluded.reason;
+
+-- name: clear_condition
+DELETE FROM conditions WHERE name = :name AND repository = :repository;
+
+-- name: explain_task
+-- A new reason in the same state; the trigger keeps the history.
+UPDATE tasks SET reason = :reason, updated_at = :now
+WHERE id = :id AND state = :state AND reason IS NOT :reason;
+
+-- name: clear_conditions
+DELETE FROM conditions WHERE name IN (:first, :second);
+
+-- name: being_landed
+-- A task whose landing is between its journal row and its end; blocked ones may be withdrawn.
+SELECT 1 FROM landing_tasks JOIN landings ON landings.id = landing_tasks.landing_id
+WHERE landing_tasks.task_id = :task_id AND landings.state = 'prepared';

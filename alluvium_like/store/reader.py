@@ -1,0 +1,107 @@
+"""The command line's door: synchronous and read-only, whether or not a daemon runs."""
+
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from alluvium_like.errors import AlluviumError, StoreError
+from alluvium_like.lifecycle import State
+from alluvium_like.store.rows import Row, to_attempt, to_task
+from alluvium_like.store.sql import query
+from alluvium_like.task import Attempt, Task
+
+
+class StoreReader:
+    """A read-only view; a workspace whose daemon never started reads as empty."""
+
+    def __init__(self, path: Path) -> None:
+        self._db: sqlite3.Connection | None = None
+        if not path.exists():
+            return
+        try:
+            self._db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("SELECT 1 FROM tasks LIMIT 1")
+        except sqlite3.Error as error:
+            self.close()
+            raise StoreError(f"{path}: cannot be read: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._db is not None:
+            self._db.close()
+
+    def find(self, part: str) -> Task:
+        """Return the task whose id is `part` or alone contains it. Raises AlluviumError."""
+        rows = self._fetch("find_tasks", part=part)
+        if not rows:
+            raise AlluviumError(f"no task matches '{part}'; 'alluvium-like list' shows them")
+        if len(rows) > 1 and rows[0]["id"] != part:
+            some = ", ".join(row["id"] for row in rows[:5])
+            raise AlluviumError(f"'{part}' matches several tasks: {some}; give more of the id")
+        return to_task(self._fetch("get_task", id=rows[0]["id"])[0])
+
+    def tasks(self, state: State | None = None) -> list[Task]:
+        """Return all tasks or those in one state, oldest first."""
+        rows = (
+            self._fetch("list_tasks")
+            if state is None
+            else self._fetch("list_tasks_in_state", state=state)
+        )
+        return [to_task(row) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks are in each state, zeros included."""
+        found = {row["state"]: row["n"] for row in self._fetch("count_states")}
+        return {state.value: found.get(state.value, 0) for state in State}
+
+    def outcomes(self) -> dict[str, int]:
+        """Return how many done tasks had each outcome, zeros included."""
+        found = {row["outcome"]: row["n"] for row in self._fetch("count_outcomes")}
+        return {"merged": found.get("merged", 0), "noop": found.get("noop", 0)}
+
+    def events(self, task_id: str) -> list[Row]:
+        """Return the history of one task."""
+        return self._fetch("events_of_task", task_id=task_id)
+
+    def checkpoints(self, task_id: str) -> list[Row]:
+        """Return what people were asked about one task, and what they answered."""
+        return self._fetch("checkpoints_of_task", task_id=task_id)
+
+    def attempts(self, task_id: str) -> list[Attempt]:
+        """Return the attempts of one task, oldest first."""
+        return [to_attempt(row) for row in self._fetch("attempts_of_task", task_id=task_id)]
+
+    def conditions(self) -> list[Row]:
+        """Return what holds for the daemon as a whole."""
+        return self._fetch("conditions")
+
+    def meta(self, key: str) -> str:
+        """Return one stored fact about the workspace, empty when there is none."""
+        rows = self._fetch("get_meta", key=key)
+        return rows[0]["value"] if rows else ""
+
+    def base_branch(self) -> str:
+        """Return the base branch of the default repository, empty before the first start."""
+        rows = self._fetch("get_repository", name="default")
+        return rows[0]["base_branch"] if rows else ""
+
+    def _fetch(self, name: str, /, **params: str) -> list[Row]:
+        if self._db is None:
+            return []
+        try:
+            return self._db.execute(query(name), params).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be read: {error}") from error

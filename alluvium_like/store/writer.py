@@ -1,0 +1,279 @@
+"""The daemon's door to the store: `transition()` is the only writer of a task's state.
+
+Every write is compare-and-set and commits before the caller goes on. After each commit
+`committed` is called, so that projections and followers can catch up from the event rows.
+"""
+
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from alluvium_like.clock import utc_now
+from alluvium_like.errors import AlluviumError, StaleTransition
+from alluvium_like.lifecycle import TRANSITIONS, Outcome, State
+from alluvium_like.store.connection import Connection, Statements
+from alluvium_like.store.rows import to_attempt, to_task
+from alluvium_like.task import Attempt, Landing, Repository, Task
+
+_SETTABLE = frozenset(
+    {
+        "outcome",
+        "attempt",
+        "failures",
+        "revision_round",
+        "not_before",
+        "start_from",
+        "start_commit",
+        "start_merge",
+        "head_commit",
+        "summary",
+        "merge_commit",
+    }
+)
+Value = str | int | None
+
+
+class Transaction:
+    """Writes that commit together."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._sql = statements
+
+    async def run(self, name: str, /, **params: Value | bytes) -> list[sqlite3.Row]:
+        """Run one named writing query; `:now` is filled in."""
+        return await self._sql.run(name, {"now": utc_now(), **params})
+
+    async def transition(
+        self,
+        task_id: str,
+        *,
+        expect: State,
+        to: State,
+        reason: str = "",
+        in_attempt: int | None = None,
+        **changes: Value,
+    ) -> Task:
+        """Move one task if it still is in `expect` (and in its attempt, where given).
+
+        The event row is written by a trigger in the same transaction. Raises StaleTransition when
+        somebody else was first, ValueError when the law of the lifecycle forbids the step.
+        """
+        if to not in TRANSITIONS[expect]:
+            raise ValueError(f"no transition from {expect} to {to}")
+        if not changes.keys() <= _SETTABLE:
+            raise ValueError(f"not settable: {sorted(changes.keys() - _SETTABLE)}")
+        columns = "".join(f", {name} = :{name}" for name in changes)
+        fence = "" if in_attempt is None else " AND attempt = :expected_attempt"
+        rows = await self._sql.run_text(
+            f"UPDATE tasks SET state = :to, reason = :reason, updated_at = :now{columns} "  # noqa: S608
+            f"WHERE id = :id AND state = :expect{fence} RETURNING *",
+            {
+                **changes,
+                "id": task_id,
+                "to": to,
+                "expect": expect,
+                "reason": reason,
+                "now": utc_now(),
+                "expected_attempt": in_attempt,
+            },
+        )
+        if not rows:
+            raise StaleTransition(f"task {task_id} is no longer {expect}")
+        return to_task(rows[0])
+
+    async def finish(
+        self, task_id: str, outcome: Outcome, *, expect: State, reason: str = "", commit: str = ""
+    ) -> Task:
+        """Move one task to done with its outcome."""
+        return await self.transition(
+            task_id,
+            expect=expect,
+            to=State.DONE,
+            reason=reason,
+            outcome=outcome,
+            merge_commit=commit,
+        )
+
+    async def ask_human(self, task: Task, question: str, *, reason: str, **changes: Value) -> Task:
+        """Hold one task for a person, with the question that it waits for."""
+        moved = await self.transition(
+            task.id,
+            expect=task.state,
+            to=State.NEEDS_HUMAN,
+            reason=reason,
+            in_attempt=task.attempt,
+            **changes,
+        )
+        await self.run("open_checkpoint", task_id=task.id, attempt=task.attempt, question=question)
+        return moved
+
+    async def start_attempt(self, task: Task) -> Task:
+        """Move one task to running, as its next attempt, which is fenced by its number."""
+        number = task.attempt + 1
+        moved = await self.transition(
+            task.id, expect=task.state, to=State.RUNNING, in_attempt=task.attempt, attempt=number
+        )
+        await self.run("begin_attempt", task_id=task.id, number=number)
+        return moved
+
+
+class Store:
+    """The store as the stages use it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.committed: Callable[[], None] = lambda: None
+
+    @classmethod
+    async def open(cls, path: Path) -> "Store":
+        """Open, check and migrate. Raises StoreError."""
+        store = cls(await Connection.open(path))
+        if not await store.get_meta("workspace_id"):
+            await store.set_meta("workspace_id", uuid.uuid4().hex)
+        return store
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Commit several writes together; the body must be short, it holds the write lock."""
+        async with self._connection.transaction() as statements:
+            yield Transaction(statements)
+        self.committed()
+
+    async def write(self, name: str, /, **params: Value | bytes) -> None:
+        """Run one named writing query in a transaction of its own."""
+        async with self.transaction() as tx:
+            await tx.run(name, **params)
+
+    async def transition(
+        self,
+        task_id: str,
+        *,
+        expect: State,
+        to: State,
+        reason: str = "",
+        in_attempt: int | None = None,
+        **changes: Value,
+    ) -> Task:
+        """Move one task in a transaction of its own; see `Transaction.transition`."""
+        async with self.transaction() as tx:
+            return await tx.transition(
+                task_id, expect=expect, to=to, reason=reason, in_attempt=in_attempt, **changes
+            )
+
+    async def get(self, task_id: str) -> Task:
+        """Return one task. Raises AlluviumError when there is none."""
+        rows = await self._fetch("get_task", id=task_id)
+        if not rows:
+            raise AlluviumError(f"there is no task {task_id}")
+        return to_task(rows[0])
+
+    async def in_state(self, state: State) -> list[Task]:
+        """Return the tasks in one state, oldest first."""
+        return [to_task(row) for row in await self._fetch("list_tasks_in_state", state=state)]
+
+    async def next_runnable(self, now: str, too_far: str) -> Task | None:
+        """Return the task that is to start next; a back-off beyond `too_far` is a clock's jump."""
+        rows = await self._fetch("next_runnable", now=now, too_far=too_far)
+        return to_task(rows[0]) if rows else None
+
+    async def next_due(self, now: str) -> str | None:
+        """Return the time at which the first backing-off task is due."""
+        at: str | None = (await self._fetch("next_due", now=now))[0]["at"]
+        return at
+
+    async def ready_for_integration(self, repository: str) -> list[Task]:
+        """Return what waits for the integrator, in its order."""
+        rows = await self._fetch("ready_for_integration", repository=repository)
+        return [to_task(row) for row in rows]
+
+    async def integrating(self, repository: str) -> list[Task]:
+        """Return what the integrator holds, in its order."""
+        return [to_task(r) for r in await self._fetch("integrating", repository=repository)]
+
+    async def counts(self) -> Mapping[State, int]:
+        """Return how many tasks are in each state that has any."""
+        return {State(row["state"]): row["n"] for row in await self._fetch("count_states")}
+
+    async def open_attempts(self) -> list[Attempt]:
+        """Return the attempts that no end was stored for."""
+        return [to_attempt(row) for row in await self._fetch("open_attempts")]
+
+    async def answers(self, task_id: str) -> list[tuple[str, str]]:
+        """Return the questions that a person has answered, oldest first."""
+        rows = await self._fetch("checkpoints_of_task", task_id=task_id)
+        return [(row["question"], row["answer"]) for row in rows if row["answer"] is not None]
+
+    async def claims(self) -> list[sqlite3.Row]:
+        """Return the claims in progress."""
+        return await self._fetch("claims")
+
+    async def events_after(self, seq: int) -> list[sqlite3.Row]:
+        """Return the next events, at most a thousand."""
+        return await self._fetch("events_after", seq=seq)
+
+    async def events_of(self, task_id: str) -> list[sqlite3.Row]:
+        """Return the history of one task."""
+        return await self._fetch("events_of_task", task_id=task_id)
+
+    async def tasks_with_events_after(self, seq: int) -> list[str]:
+        """Return the ids of the tasks that have newer events."""
+        return [row["task_id"] for row in await self._fetch("tasks_with_events_after", seq=seq)]
+
+    async def last_event(self) -> int:
+        """Return the number of the newest event."""
+        number: int = (await self._fetch("last_event"))[0]["seq"]
+        return number
+
+    async def open_landing(self, repository: str) -> Landing | None:
+        """Return the landing that was begun and is not over."""
+        rows = await self._fetch("open_landing", repository=repository)
+        if not rows:
+            return None
+        r = rows[0]
+        return Landing(
+            r["id"], r["repository"], r["old_commit"], r["new_commit"], r["state"], r["reason"]
+        )
+
+    async def tasks_of_landing(self, landing_id: int) -> list[tuple[str, str, State]]:
+        """Return (task id, commit, state of the task now) of what a landing brings."""
+        rows = await self._fetch("tasks_of_landing", landing_id=landing_id)
+        return [(row["task_id"], row["commit_id"], State(row["state"])) for row in rows]
+
+    async def conditions(self, name: str) -> dict[str, str]:
+        """Return the reasons of one condition by repository; empty when it does not hold."""
+        rows = await self._fetch("conditions")
+        return {row["repository"]: row["reason"] for row in rows if row["name"] == name}
+
+    async def set_condition(self, name: str, reason: str, repository: str = "") -> None:
+        """Say that something holds for the daemon or for one repository."""
+        await self.write("set_condition", name=name, repository=repository, reason=reason)
+
+    async def clear_condition(self, name: str, repository: str = "") -> None:
+        """Say that it no longer holds."""
+        await self.write("clear_condition", name=name, repository=repository)
+
+    async def repository(self, name: str) -> Repository | None:
+        """Return what is stored of one repository."""
+        rows = await self._fetch("get_repository", name=name)
+        if not rows:
+            return None
+        return Repository(rows[0]["name"], rows[0]["path"], rows[0]["base_branch"])
+
+    async def get_meta(self, key: str) -> str:
+        """Return one fact about the workspace, empty when it is not stored."""
+        rows = await self._fetch("get_meta", key=key)
+        value: str = rows[0]["value"] if rows else ""
+        return value
+
+    async def set_meta(self, key: str, value: str) -> None:
+        """Store one fact about the workspace."""
+        await self.write("set_meta", key=key, value=value)
+
+    async def _fetch(self, name: str, /, **params: Value) -> list[sqlite3.Row]:
+        return await self._connection.fetch(name, params)

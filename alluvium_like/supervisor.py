@@ -1,0 +1,291 @@
+"""The root: takes the lock, opens the store, recovers, and runs every stage in one task group.
+
+READY is told only after recovery. A stop lets nothing new begin, ends the agents by the ladder
+within the grace and lets a landing finish; a stage that raises takes the daemon down, agents
+included, because a daemon that half works is worse than one that is started again.
+"""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from alluvium_like import __version__
+from alluvium_like.clock import utc_now
+from alluvium_like.config import Config, load_config
+from alluvium_like.config.load import changed_keys
+from alluvium_like.config.tables import RESTART_KEYS
+from alluvium_like.errors import ConfigError, WorkspaceError
+from alluvium_like.execution.adopt import become_subreaper
+from alluvium_like.gitrepo.integration import Integration
+from alluvium_like.gitrepo.locate import locate_owner
+from alluvium_like.gitrepo.runner import Git
+from alluvium_like.inbox.lease import ignore_lease_signals
+from alluvium_like.lifecycle import ACTIVE, State
+from alluvium_like.lock import workspace_lock
+from alluvium_like.log import get_logger, set_up_logging
+from alluvium_like.stages.dispatch.pool import Dispatch
+from alluvium_like.stages.intake import Intake
+from alluvium_like.stages.integrate.lane import BASE_RED, Lane
+from alluvium_like.stages.janitor import Janitor
+from alluvium_like.stages.notify import Notify
+from alluvium_like.stages.parts import Parts, Settings
+from alluvium_like.stages.recover import recover
+from alluvium_like.store.writer import Store
+from alluvium_like.surface.actions import Actions
+from alluvium_like.surface.readiness import notify, watchdog_seconds
+from alluvium_like.surface.server import Method, serve_control
+from alluvium_like.workspace import Workspace
+
+log = get_logger(__name__)
+
+_REPOSITORY = "default"
+_STOP_MARGIN_SECONDS = 5.0
+_SCANNER_PATIENCE_SECONDS = 180.0
+
+
+def serve(workspace: Workspace, *, console: bool) -> None:
+    """Run the daemon until it is told to stop. Raises AlluviumError."""
+    _run(workspace, console, lambda parts: Supervisor(parts).run())
+
+
+def run_once(workspace: Workspace, *, ignore_settle: bool) -> None:
+    """Take in what is in the inbox, work until nothing is left to do, and return."""
+
+    def work(parts: Parts) -> Awaitable[None]:
+        return Supervisor(parts, until_idle=True, ignore_settle=ignore_settle).run()
+
+    _run(workspace, False, work)
+
+
+def integrate_once(workspace: Workspace) -> None:
+    """Integrate what is ready, once, and return."""
+
+    async def work(parts: Parts) -> None:
+        await Lane(parts).drain()
+
+    _run(workspace, False, work)
+
+
+def _run(workspace: Workspace, console: bool, work: Callable[[Parts], Awaitable[None]]) -> None:
+    workspace.make_folders()
+    _refuse_split_file_systems(workspace)
+    with workspace_lock(workspace):
+        config = load_config(workspace.config_file)
+        set_up_logging(workspace.log_file, console=console)
+        workspace.pid_file.write_text(f"{os.getpid()}\n")
+        become_subreaper()
+        ignore_lease_signals()
+        try:
+            anyio.run(_with_parts, workspace, config, work)
+        finally:
+            workspace.pid_file.unlink(missing_ok=True)
+
+
+async def _with_parts(
+    workspace: Workspace, config: Config, work: Callable[[Parts], Awaitable[None]]
+) -> None:
+    async with open_parts(workspace, config) as parts:
+        await recover(parts)
+        follower = Notify(parts)
+        await Intake(parts).finish_half_claims()
+        await follower.catch_up()
+        try:
+            await work(parts)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await follower.finish()
+
+
+@asynccontextmanager
+async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Parts]:
+    """Open the store and the repositories. Raises StoreError or RepositoryError."""
+    store = await Store.open(workspace.database)
+    try:
+        workspace_id = await store.get_meta("workspace_id")
+        git = Git(workspace_id)
+        known = await store.repository(_REPOSITORY)
+        wanted = config.integration.base_branch or (known.base_branch if known else "")
+        path = config.repo.at(workspace.root)
+        owner = await locate_owner(git, path, wanted)
+        integration = Integration(git, workspace.integration, owner.git_dir, owner.base_branch)
+        await integration.open()
+        await store.write(
+            "set_repository", name=_REPOSITORY, path=str(path), base_branch=owner.base_branch
+        )
+        parts = Parts(
+            workspace, store, Settings(config), git, integration, owner, workspace_id, _REPOSITORY
+        )
+        store.committed = parts.wakes.notify.set
+        yield parts
+    finally:
+        await store.close()
+
+
+class Supervisor:
+    """Runs the stages over one set of parts."""
+
+    def __init__(
+        self, parts: Parts, *, until_idle: bool = False, ignore_settle: bool = False
+    ) -> None:
+        self._parts = parts
+        self._until_idle = until_idle
+        self._intake = Intake(parts, ignore_settle=ignore_settle)
+        self._dispatch = Dispatch(parts)
+        self._lane = Lane(parts)
+        self._janitor = Janitor(parts)
+        self._notify = Notify(parts)
+        self._started_at = utc_now()
+        self._stop_asked = anyio.Event()
+
+    async def run(self) -> None:
+        """Run until told to stop, or in once-mode until nothing is left to do."""
+        await self._notify.catch_up()
+        async with anyio.create_task_group() as outer:
+            outer.start_soon(self._listen_to_signals)
+            await outer.start(partial(serve_control, self._parts.workspace, self._methods()))
+            async with anyio.create_task_group() as stages:
+                for stage in (
+                    self._intake.run,
+                    self._dispatch.run,
+                    self._lane.run,
+                    self._janitor.run,
+                    self._notify.run,
+                ):
+                    stages.start_soon(stage)
+                outer.start_soon(self._feed_watchdog)
+                outer.start_soon(self._enforce_grace, stages.cancel_scope)
+                if self._until_idle:
+                    outer.start_soon(self._stop_when_idle)
+                notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=watching the inbox")
+                log.info("daemon_ready", pid=os.getpid(), version=__version__)
+            await self._notify.finish()
+            log.info("daemon_stopped")
+            outer.cancel_scope.cancel()
+
+    def stop(self, *, now: bool = False) -> None:
+        """Let nothing new begin and end what runs; `now` without any grace."""
+        notify("STOPPING=1")
+        self._parts.runs.stop_all(now=now or self._stop_asked.is_set())
+        self._stop_asked.set()
+        self._parts.wakes.set_all()
+
+    def reload(self) -> dict[str, object]:
+        """Take up config.toml whole, or not at all. Raises ConfigError."""
+        settings = self._parts.settings
+        new = load_config(self._parts.workspace.config_file)
+        changed = changed_keys(settings.current, new)
+        later = [key for key in changed if key in RESTART_KEYS]
+        settings.current = new
+        self._parts.wakes.set_all()
+        log.info("config_reloaded", changed=changed, needs_restart=later)
+        return {"changed": [key for key in changed if key not in later], "needs_restart": later}
+
+    def _methods(self) -> dict[str, Method]:
+        actions = Actions(self._parts.store, self._parts.wakes, self._parts.runs)
+
+        async def ping() -> dict[str, object]:
+            return {
+                "pid": os.getpid(),
+                "version": __version__,
+                "started_at": self._started_at,
+            }
+
+        async def stop(force: bool = False) -> dict[str, object]:
+            self.stop(now=force)
+            return {}
+
+        async def reload() -> dict[str, object]:
+            return self.reload()
+
+        def on_task(action: Callable[..., Awaitable[object]]) -> Method:
+            async def call(task_id: str, **params: str) -> dict[str, object]:
+                await action(task_id, **params)
+                return {}
+
+            return call
+
+        def on_daemon(action: Callable[[], Awaitable[None]]) -> Method:
+            async def call() -> dict[str, object]:
+                await action()
+                return {}
+
+            return call
+
+        return {
+            "ping": ping,
+            "stop": stop,
+            "reload": reload,
+            "answer": on_task(actions.answer),
+            "retry": on_task(actions.retry),
+            "cancel": on_task(actions.cancel),
+            "pause": on_daemon(actions.pause),
+            "resume": on_daemon(actions.resume),
+        }
+
+    async def _listen_to_signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    self.stop()
+                    continue
+                try:
+                    self.reload()
+                except ConfigError as error:
+                    log.warning("reload_refused", problems=error.problems)
+
+    async def _enforce_grace(self, stages: anyio.CancelScope) -> None:
+        """Cancel what has not ended by itself: a long checkout, say. Agents are gone by then."""
+        await self._stop_asked.wait()
+        grace = self._parts.settings.current.safety.shutdown_grace_seconds
+        await anyio.sleep(grace + _STOP_MARGIN_SECONDS)
+        log.warning("stop_enforced")
+        stages.cancel()
+
+    async def _feed_watchdog(self) -> None:
+        """Tell systemd that we live, only while the loop, the store and the scanner do."""
+        period = watchdog_seconds()
+        if period is None:
+            return
+        while True:
+            await self._parts.store.get_meta("workspace_id")
+            if self._intake.seconds_since_look() < _SCANNER_PATIENCE_SECONDS:
+                notify("WATCHDOG=1")
+            await anyio.sleep(period / 2)
+
+    async def _stop_when_idle(self) -> None:
+        while not await self._is_idle():
+            await self._parts.wakes.idle.wait(1.0)
+        self.stop()
+
+    async def _is_idle(self) -> bool:
+        if not (self._intake.idle and self._dispatch.idle and self._lane.idle):
+            return False
+        store = self._parts.store
+        counts = await store.counts()
+        waiting = {state for state in ACTIVE if counts.get(state)}
+        waiting.discard(State.INTEGRATING)  # proven, and its landing has to wait
+        if await store.conditions(BASE_RED) or await store.conditions("lane"):
+            waiting.discard(State.WORKER_DONE)
+        if await store.conditions("paused"):
+            waiting -= {State.QUEUED, State.NEEDS_REVISION}
+        if not self._parts.settings.current.integration.enabled:
+            waiting.discard(State.WORKER_DONE)
+        return not waiting
+
+
+def _refuse_split_file_systems(workspace: Workspace) -> None:
+    devices = {
+        folder.stat().st_dev
+        for folder in (workspace.inbox, workspace.tasks, workspace.quarantine, workspace.state)
+    }
+    if len(devices) > 1:
+        raise WorkspaceError(
+            f"{workspace.root}: inbox, tasks, quarantine and .alluvium are not on one file system; "
+            "items are claimed by rename, so put them together"
+        )

@@ -1,0 +1,1 @@
+"""What people and programs talk to: making and looking at a workspace, and the daemon's socket."""

@@ -1,0 +1,147 @@
+"""doctor: looks at everything the daemon stands on, and says how to mend what is wrong.
+
+A broken environment gives failed checks, never an exception. The owner's repository is only read.
+Without a valid configuration, what depends on it is left out.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Final
+
+from alluvium_like.config import Config, load_config
+from alluvium_like.errors import AlluviumError, ConfigError, RepositoryError
+from alluvium_like.gitrepo.owner import OwnerRepository, inspect_repository
+from alluvium_like.surface import machine
+from alluvium_like.surface.machine import Check, Status
+from alluvium_like.workspace import Workspace
+
+# What git keeps in its folder while something is unfinished, and what it is called.
+_UNFINISHED: Final = {
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase or am",
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+
+
+Look = Callable[[], Iterable[Check]]
+
+
+def run_doctor(workspace: Workspace) -> list[Check]:
+    """Look at the workspace and what it stands on; never raises for what is broken there."""
+    looks: list[tuple[str, Look]] = [
+        ("python", machine.python),
+        ("git", machine.git),
+        ("workspace", partial(_folders, workspace)),
+        ("rename", partial(machine.rename, workspace)),
+        ("fsync", partial(machine.sync, workspace)),
+        ("file system", partial(machine.file_system, workspace)),
+        ("disk", partial(machine.disk, workspace)),
+        ("inotify", machine.inotify),
+        ("sandbox", _sandbox),
+    ]
+    try:
+        config = load_config(workspace.config_file)
+    except ConfigError as error:
+        fix = "mend config.toml; the agent and the repository were not looked at"
+        checks = [Check("config", Status.FAIL, str(error), fix)]
+    else:
+        there = workspace.config_file.exists()
+        message = "valid" if there else "there is no config.toml: all defaults"
+        checks = [Check("config", Status.OK, message)]
+        looks += [
+            ("agent", partial(_agent, config)),
+            ("agent variables", partial(_agent_variables, config)),
+            ("repository", partial(_repository, workspace, config)),
+        ]
+    for name, look in looks:
+        checks += _carefully(name, look)
+    return checks
+
+
+def _carefully(name: str, look: Look) -> list[Check]:
+    try:
+        return list(look())
+    except (OSError, AlluviumError) as error:
+        fix = "mend what the message names, then run doctor again"
+        return [Check(name, Status.FAIL, str(error), fix)]
+
+
+def _folders(workspace: Workspace) -> Iterator[Check]:
+    folders = (
+        workspace.inbox,
+        workspace.tasks,
+        workspace.worktrees,
+        workspace.quarantine,
+        workspace.logs,
+        workspace.state,
+    )
+    missing = [folder.name for folder in folders if not folder.is_dir()]
+    locked = [
+        folder.name
+        for folder in folders
+        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK)
+    ]
+    if missing:
+        fix = f"run 'alluvium-like init {workspace.root}'; it keeps what is there"
+        yield Check("workspace", Status.FAIL, f"not there: {', '.join(missing)}", fix)
+    if locked:
+        fix = "give the folders to the user who runs the daemon"
+        yield Check("workspace", Status.FAIL, f"not writable: {', '.join(locked)}", fix)
+    if not missing and not locked:
+        yield Check("workspace", Status.OK, f"{workspace.root} is writable")
+
+
+def _agent(config: Config) -> Iterator[Check]:
+    word = config.agent.command[0].replace("{python}", sys.executable)
+    if "/" in word and not word.startswith("/"):
+        # Only the task's worktree or folder can tell.
+        yield Check("agent", Status.OK, f"{word} is looked up when a task runs")
+    elif found := shutil.which(word):
+        yield Check("agent", Status.OK, found)
+    else:
+        fix = "install it, set PATH for the daemon, or change [agent].command"
+        yield Check("agent", Status.FAIL, f"{word} is not a program on PATH", fix)
+
+
+def _agent_variables(config: Config) -> Iterator[Check]:
+    missing = [name for name in config.agent.env if name not in os.environ]
+    if missing:
+        fix = "set them where the daemon is started"
+        yield Check("agent variables", Status.WARN, f"not set here: {', '.join(missing)}", fix)
+
+
+def _repository(workspace: Workspace, config: Config) -> Iterator[Check]:
+    place = config.repo.at(workspace.root)
+    try:
+        found = inspect_repository(place, workspace, config.integration.base_branch)
+    except RepositoryError as error:
+        fix = "mend the repository, or change [repo].path or [integration].base_branch"
+        yield Check("repository", Status.FAIL, str(error), fix)
+        return
+    yield Check("repository", Status.OK, f"{found.path}, base branch {found.base_branch}")
+    yield from _unfinished(found)
+    yield from _locks(found)
+
+
+def _unfinished(found: OwnerRepository) -> Iterator[Check]:
+    under_way = [what for name, what in _UNFINISHED.items() if (found.git_dir / name).exists()]
+    if under_way:
+        message = f"unfinished: {', '.join(under_way)}; landing may have to wait"
+        fix = f"finish or abort it in {found.path}"
+        yield Check("unfinished work", Status.WARN, message, fix)
+
+
+def _locks(found: OwnerRepository) -> Iterator[Check]:
+    held = [name for name in ("index.lock", "HEAD.lock") if (found.git_dir / name).exists()]
+    if held:
+        fix = f"when no git command runs in {found.path}, remove it from {found.git_dir}"
+        yield Check("git locks", Status.WARN, f"{', '.join(held)} stops git from writing", fix)
+
+
+def _sandbox() -> Iterator[Check]:
+    yield Check("sandbox", Status.OK, "none: agents and tests run with the rights of the daemon")

@@ -1,0 +1,101 @@
+"""Starting the daemon in the background, and stopping it: waiting for facts, never for time.
+
+`start` is told READY=1 over the notify protocol, as systemd would be; a daemon that dies first
+closes a pipe. `stop` returns when the daemon hung up and its lock is free.
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from alluvium_like.errors import AlluviumError, DaemonRunning, DaemonUnreachable
+from alluvium_like.execution.identity import identity_of, send_signal
+from alluvium_like.lock import is_locked, lock_holder, read_pid, wait_until_free
+from alluvium_like.surface.client import call
+from alluvium_like.workspace import Workspace
+
+_READY_SECONDS = 120.0
+_STOP_SECONDS = 120.0
+
+
+def start_in_background(workspace: Workspace) -> int:
+    """Start `serve`; return its pid when it is ready. Raises AlluviumError with its last words."""
+    if is_locked(workspace):
+        pid = read_pid(workspace)
+        raise DaemonRunning(f"a daemon already runs in {workspace.root} (pid {pid})")
+    workspace.make_folders()
+    words = workspace.logs / "daemon.err"
+    with tempfile.TemporaryDirectory(prefix="alluvium-") as folder:
+        address = str(Path(folder) / "ready")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind(address)
+            alive, held = os.pipe()
+            with words.open("wb") as err:
+                child = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "alluvium_like", "-C", workspace.root, "serve"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=err,
+                    stderr=err,
+                    start_new_session=True,
+                    pass_fds=(held,),
+                    env={**os.environ, "NOTIFY_SOCKET": address},
+                    cwd=workspace.root,
+                )
+            os.close(held)
+            try:
+                if _is_ready(ready, alive):
+                    child.returncode = 0  # it lives on; nobody waits for it here
+                    return child.pid
+            finally:
+                os.close(alive)
+    text = words.read_text(errors="replace").strip().removeprefix("alluvium-like: ")
+    if child.poll() is None:
+        child.returncode = 0
+        raise DaemonUnreachable(f"not ready after {_READY_SECONDS:g} s; see {workspace.log_file}")
+    raise AlluviumError(text or f"the daemon ended at once; see {workspace.log_file}")
+
+
+def _is_ready(ready: socket.socket, alive: int) -> bool:
+    found, _, _ = select.select([ready.fileno(), alive], [], [], _READY_SECONDS)
+    return ready.fileno() in found and b"READY=1" in ready.recv(4096)
+
+
+def stop_daemon(workspace: Workspace, *, force: bool, timeout_seconds: float | None) -> str:
+    """Stop the daemon and return a line for people; when this returns the workspace is free.
+
+    Raises DaemonUnreachable when it goes on running.
+    """
+    if not is_locked(workspace):
+        return "no daemon runs"
+    seconds = _STOP_SECONDS if timeout_seconds is None else timeout_seconds
+    try:
+        call(workspace, "stop", {"force": force}, until_closed=True, timeout_seconds=seconds)
+        if wait_until_free(workspace, seconds):
+            return "stopped"
+    except DaemonUnreachable:
+        if not is_locked(workspace):
+            return "stopped"
+        if not force:
+            raise DaemonUnreachable(
+                f"the daemon did not stop within {seconds:g} s; try again, or use --force"
+            ) from None
+    if not force:
+        raise DaemonUnreachable(f"the daemon did not stop within {seconds:g} s; use --force")
+    return _kill(workspace)
+
+
+def _kill(workspace: Workspace) -> str:
+    """Kill the process that holds the lock: the kernel names it, no file is believed."""
+    pid = lock_holder(workspace)
+    identity = identity_of(pid) if pid else None
+    if identity is None:
+        raise DaemonUnreachable("the daemon hangs and its process cannot be told; end it by hand")
+    send_signal(identity, signal.SIGKILL)
+    if not wait_until_free(workspace, _STOP_SECONDS):
+        raise DaemonUnreachable(f"process {pid} was killed but still holds the workspace")
+    return f"killed (pid {pid}); its agents are ended at the next start"

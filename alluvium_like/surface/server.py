@@ -1,0 +1,79 @@
+"""The daemon's side of the control socket: mode 0600, one request a line.
+
+Every method commits and answers, or answers with the reason why not; a client that misbehaves
+harms its own connection only.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.abc
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from alluvium_like.errors import AlluviumError
+from alluvium_like.log import get_logger
+from alluvium_like.surface.protocol import reachable
+from alluvium_like.workspace import Workspace
+
+log = get_logger(__name__)
+
+_LONGEST_REQUEST = 1_000_000
+Method = Callable[..., Awaitable[dict[str, object]]]
+
+
+async def serve_control(
+    workspace: Workspace,
+    methods: dict[str, Method],
+    *,
+    task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer until cancelled. Only the holder of the workspace's lock may call this."""
+    await anyio.Path(workspace.socket).unlink(missing_ok=True)
+
+    async def answer(link: anyio.abc.SocketStream) -> None:
+        async with link:
+            try:
+                await _answer_all(link, methods)
+            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return
+            except anyio.IncompleteRead:
+                return
+            except anyio.DelimiterNotFound:
+                log.warning("request_too_long", limit=_LONGEST_REQUEST)
+
+    with reachable(workspace.socket) as path:
+        listener = await anyio.create_unix_listener(path, mode=0o600)
+    try:
+        async with listener:
+            task_status.started()
+            await listener.serve(answer)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.Path(workspace.socket).unlink(missing_ok=True)
+
+
+async def _answer_all(link: anyio.abc.SocketStream, methods: dict[str, Method]) -> None:
+    stream = BufferedByteReceiveStream(link)
+    while True:
+        line = await stream.receive_until(b"\n", _LONGEST_REQUEST)
+        reply = await _answer(line, methods)
+        await link.send(json.dumps(reply).encode() + b"\n")
+
+
+async def _answer(line: bytes, methods: dict[str, Method]) -> dict[str, object]:
+    try:
+        request = json.loads(line)
+        method, params = methods[request["method"]], dict(request.get("params") or {})
+    except (ValueError, KeyError, TypeError):
+        return {
+            "error": "the daemon does not know this request; is it another version?",
+            "exit_code": 1,
+        }
+    try:
+        return {"result": await method(**params)}
+    except AlluviumError as error:
+        return {"error": str(error), "exit_code": error.exit_code}
+    except TypeError:
+        log.exception("request_misfit", method=request["method"])
+        return {"error": "the request's parameters do not fit", "exit_code": 1}

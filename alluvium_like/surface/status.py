@@ -1,0 +1,76 @@
+"""What `status` shows: read from store, folders and lock, with the daemon up or down."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from alluvium_like.lock import is_locked, read_pid
+from alluvium_like.store.reader import StoreReader
+from alluvium_like.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that holds for the daemon as a whole."""
+
+    name: str
+    reason: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole picture at one moment."""
+
+    root: Path
+    running: bool
+    pid: int | None
+    tasks: dict[str, int]
+    outcomes: dict[str, int]
+    inbox: int
+    quarantine: int
+    base_branch: str
+    conditions: tuple[Condition, ...]
+
+    def document(self) -> dict[str, object]:
+        """Return the shape that scripts rely on."""
+        return {
+            "daemon": {"running": self.running, "pid": self.pid, "workspace": str(self.root)},
+            "tasks": self.tasks,
+            "outcomes": self.outcomes,
+            "inbox": self.inbox,
+            "quarantine": self.quarantine,
+            "base_branch": self.base_branch,
+            "conditions": [
+                {"name": c.name, "reason": c.reason, "since": c.since} for c in self.conditions
+            ],
+        }
+
+
+def read_status(workspace: Workspace) -> Status:
+    """Read the status. Raises StoreError when the store cannot be read."""
+    running = is_locked(workspace)
+    with StoreReader(workspace.database) as store:
+        ignored = json.loads(store.meta("ignored_names") or '[["."], []]')
+        return Status(
+            root=workspace.root,
+            running=running,
+            pid=read_pid(workspace) if running else None,
+            tasks=store.counts(),
+            outcomes=store.outcomes(),
+            inbox=_count(workspace.inbox, tuple(ignored[0]), tuple(ignored[1])),
+            quarantine=_count(workspace.quarantine, (".",), ()),
+            base_branch=store.base_branch(),
+            conditions=tuple(
+                Condition(row["name"], row["reason"], row["since"]) for row in store.conditions()
+            ),
+        )
+
+
+def _count(folder: Path, prefixes: tuple[str, ...], suffixes: tuple[str, ...]) -> int:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed, and quick
+    except OSError:
+        return 0
+    return sum(not (n.startswith(prefixes) or n.endswith(suffixes)) for n in names)

@@ -1,0 +1,82 @@
+"""A producer of ours: what it drops appears in the inbox whole, by one rename, and lasts."""
+
+import os
+import shutil
+from pathlib import Path
+
+from alluvium_like.durable import fsync_dir, rename_noreplace
+from alluvium_like.errors import AlluviumError, UsageError
+from alluvium_like.workspace import Workspace
+
+EXAMPLE = b"""\
+# Example task
+
+Add a file `HELLO.md` to the repository that greets whoever reads it, and commit it.
+"""
+
+
+def submit_text(workspace: Workspace, name: str, data: bytes) -> str:
+    """Drop bytes as one file; returns the name it got. Raises AlluviumError."""
+    _check_name(name)
+    part = _part(workspace, name)
+    with part.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return _publish(workspace, part, name)
+
+
+def submit_path(workspace: Workspace, source: Path, name: str = "") -> str:
+    """Drop a copy of a file or folder; links in it stay links. Raises AlluviumError."""
+    if not os.path.lexists(source):
+        raise UsageError(f"{source}: no such file or folder")
+    name = name or source.resolve().name
+    _check_name(name)
+    part = _part(workspace, name)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, part, symlinks=True)
+        else:
+            shutil.copy2(source, part)
+        _sync_all(part)
+    except (OSError, shutil.Error) as error:
+        raise AlluviumError(f"{source}: cannot be copied: {error}; {part} was left") from error
+    return _publish(workspace, part, name)
+
+
+def _check_name(name: str) -> None:
+    if not name or "/" in name or "\0" in name or name.startswith("."):
+        raise UsageError(f"'{name}' cannot be the name of an item; give another with --name")
+
+
+def _part(workspace: Workspace, name: str) -> Path:
+    if not workspace.inbox.is_dir():
+        raise AlluviumError(f"{workspace.inbox}: no such folder; 'alluvium-like init' makes it")
+    return workspace.inbox / f".{name[:200]}.{os.getpid()}.tmp"
+
+
+def _publish(workspace: Workspace, part: Path, name: str) -> str:
+    stem, dot, suffix = name.partition(".")
+    for number in range(1, 1000):
+        wanted = name if number == 1 else f"{stem}-{number}{dot}{suffix}"
+        try:
+            rename_noreplace(part, workspace.inbox / wanted)
+        except FileExistsError:
+            continue
+        fsync_dir(workspace.inbox)
+        return wanted
+    raise AlluviumError(f"the inbox holds too many items named like {name}; {part} was left")
+
+
+def _sync_all(path: Path) -> None:
+    if path.is_symlink():
+        return
+    entries = list(path.iterdir()) if path.is_dir() else []
+    for entry in entries:
+        _sync_all(entry)
+    if path.is_dir() or path.is_file():
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
