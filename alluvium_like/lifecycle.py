@@ -88,7 +88,6 @@ class AttemptFacts:
     `changed`: the branch differs from where the attempt started.
     `continued`: the branch held work of an earlier attempt when this one started.
     `trouble`: a reason found in Git for which the work cannot be taken as it is, for a person.
-    `unresolved`: conflict markers that the agent was asked to resolve are still there.
     """
 
     ending: Ending
@@ -98,7 +97,6 @@ class AttemptFacts:
     changed: bool
     continued: bool
     trouble: str = ""
-    unresolved: str = ""
 
 
 class AttemptVerdict(StrEnum):
@@ -127,8 +125,6 @@ def judge_attempt(facts: AttemptFacts) -> AttemptVerdict:
         return AttemptVerdict.FAILED
     if facts.trouble:
         return AttemptVerdict.ASK_HUMAN
-    if facts.unresolved:
-        return AttemptVerdict.RETRY
     if facts.changed or facts.continued:
         return AttemptVerdict.TO_INTEGRATOR
     return AttemptVerdict.NOOP

@@ -49,16 +49,20 @@ _STOP_MARGIN_SECONDS = 5.0
 _SCANNER_PATIENCE_SECONDS = 180.0
 
 
+_Work = Callable[[Parts, Notify], Awaitable[None]]
+
+
 def serve(workspace: Workspace, *, console: bool) -> None:
     """Run the daemon until it is told to stop. Raises AlluviumError."""
-    _run(workspace, console, lambda parts: Supervisor(parts).run())
+    _run(workspace, console, lambda parts, follower: Supervisor(parts, follower).run())
 
 
 def run_once(workspace: Workspace, *, ignore_settle: bool) -> None:
     """Take in what is in the inbox, work until nothing is left to do, and return."""
 
-    def work(parts: Parts) -> Awaitable[None]:
-        return Supervisor(parts, until_idle=True, ignore_settle=ignore_settle).run()
+    def work(parts: Parts, follower: Notify) -> Awaitable[None]:
+        once = Supervisor(parts, follower, until_idle=True, ignore_settle=ignore_settle)
+        return once.run()
 
     _run(workspace, False, work)
 
@@ -66,13 +70,13 @@ def run_once(workspace: Workspace, *, ignore_settle: bool) -> None:
 def integrate_once(workspace: Workspace) -> None:
     """Integrate what is ready, once, and return."""
 
-    async def work(parts: Parts) -> None:
+    async def work(parts: Parts, _: Notify) -> None:
         await Lane(parts).drain()
 
     _run(workspace, False, work)
 
 
-def _run(workspace: Workspace, console: bool, work: Callable[[Parts], Awaitable[None]]) -> None:
+def _run(workspace: Workspace, console: bool, work: _Work) -> None:
     workspace.make_folders()
     _refuse_split_file_systems(workspace)
     with workspace_lock(workspace):
@@ -87,16 +91,14 @@ def _run(workspace: Workspace, console: bool, work: Callable[[Parts], Awaitable[
             workspace.pid_file.unlink(missing_ok=True)
 
 
-async def _with_parts(
-    workspace: Workspace, config: Config, work: Callable[[Parts], Awaitable[None]]
-) -> None:
+async def _with_parts(workspace: Workspace, config: Config, work: _Work) -> None:
     async with open_parts(workspace, config) as parts:
         await recover(parts)
         follower = Notify(parts)
         await Intake(parts).finish_half_claims()
         await follower.catch_up()
         try:
-            await work(parts)
+            await work(parts, follower)
         finally:
             with anyio.CancelScope(shield=True):
                 await follower.finish()
@@ -131,7 +133,12 @@ class Supervisor:
     """Runs the stages over one set of parts."""
 
     def __init__(
-        self, parts: Parts, *, until_idle: bool = False, ignore_settle: bool = False
+        self,
+        parts: Parts,
+        follower: Notify,
+        *,
+        until_idle: bool = False,
+        ignore_settle: bool = False,
     ) -> None:
         self._parts = parts
         self._until_idle = until_idle
@@ -139,13 +146,12 @@ class Supervisor:
         self._dispatch = Dispatch(parts)
         self._lane = Lane(parts)
         self._janitor = Janitor(parts)
-        self._notify = Notify(parts)
+        self._notify = follower
         self._started_at = utc_now()
         self._stop_asked = anyio.Event()
 
     async def run(self) -> None:
         """Run until told to stop, or in once-mode until nothing is left to do."""
-        await self._notify.catch_up()
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._listen_to_signals)
             await outer.start(partial(serve_control, self._parts.workspace, self._methods()))
@@ -164,7 +170,6 @@ class Supervisor:
                     outer.start_soon(self._stop_when_idle)
                 notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=watching the inbox")
                 log.info("daemon_ready", pid=os.getpid(), version=__version__)
-            await self._notify.finish()
             log.info("daemon_stopped")
             outer.cancel_scope.cancel()
 

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from alluvium_like import __version__
-from alluvium_like.cli import daemon, setup, tasks
+from alluvium_like.cli import daemon, service, setup, tasks
 from alluvium_like.cli.common import choose_workspace
 from alluvium_like.errors import AlluviumError
 
@@ -49,6 +49,7 @@ def _global_options(
 
 setup.register(app)
 daemon.register(app)
+service.register(app)
 tasks.register(app)
 
 

@@ -5,6 +5,7 @@ may clear or overwrite their environment, so membership rests on sessions and pa
 """
 
 import sys
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ from alluvium_like.execution.identity import ProcessIdentity, identity_of_row
 from alluvium_like.execution.table import all_rows
 
 MARKER_VARIABLE = "ALLUVIUM_RUN"
+_EXEC_SECONDS = 0.01
 _PREFIX = f"{MARKER_VARIABLE}=".encode("ascii")
 
 
@@ -39,31 +41,41 @@ class RunMarker:
 
 def marker_of(pid: int) -> str | None:
     """Return the mark in the environment that `pid` was started with, None where none is seen."""
+    return _look(pid) or None
+
+
+def marked_processes(prefix: str) -> list[ProcessIdentity]:
+    """Return the living processes whose mark is `prefix` or continues it after a slash. Blocks."""
+    rows = [row for row in all_rows().values() if not row.dead]
+    marks = {row: _look(row.pid) for row in rows}
+    blank = [row for row in rows if marks[row] is None]
+    if blank:
+        time.sleep(_EXEC_SECONDS)
+        marks.update((row, _look(row.pid)) for row in blank)
+    return [identity_of_row(row) for row in rows if f"{marks[row] or ''}/".startswith(f"{prefix}/")]
+
+
+def _look(pid: int) -> str | None:
+    """Return the mark, "" for a process without one, None where the environment is blank.
+
+    It is blank for a moment in the middle of every exec, so a second look may find the mark.
+    """
     if sys.platform != "linux":
         return _portable_marker(pid)
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None
+        return ""
     for entry in environment.split(b"\0"):
         if entry.startswith(_PREFIX):
             return entry[len(_PREFIX) :].decode("utf-8", "replace")
-    return None
+    return "" if environment else None
 
 
-def marked_processes(prefix: str) -> list[ProcessIdentity]:
-    """Return the living processes whose mark is `prefix` or continues it after a slash. Blocks."""
-    return [
-        identity_of_row(row)
-        for row in all_rows().values()
-        if not row.dead and f"{marker_of(row.pid) or ''}/".startswith(f"{prefix}/")
-    ]
-
-
-def _portable_marker(pid: int) -> str | None:
+def _portable_marker(pid: int) -> str:
     import psutil
 
     try:
-        return psutil.Process(pid).environ().get(MARKER_VARIABLE)
+        return psutil.Process(pid).environ().get(MARKER_VARIABLE, "")
     except (psutil.Error, OSError):
-        return None
+        return ""

@@ -83,10 +83,8 @@ def processes_of(run: Run) -> list[ProcessIdentity]:
     searched = below_us if is_subreaper() else set(rows)
     not_ours = {os.getpid(), *(other.main.pid for other in others)}
     for pid in searched - mine - not_ours:
-        marker = marker_of(pid)
-        if marker == run.marker or (
-            pid in adopted and _only_possible(run, others, rows[pid], marker)
-        ):
+        orphan = pid in adopted and _only_possible(run, others, rows[pid])
+        if orphan or marker_of(pid) == run.marker:
             mine.add(pid)
     found = [
         identity_of_row(rows[pid])
@@ -101,12 +99,8 @@ def _evidently(run: Run, row: Row) -> bool:
     return run.main.pid in (row.session, row.group) or identity_of_row(row) in run.seen
 
 
-def _only_possible(run: Run, others: list[Run], row: Row, marker: str | None) -> bool:
-    if not run.can_have_started(row):
-        return False
-    return not any(
-        other.marker == marker
-        or _evidently(other, row)
-        or (other.can_have_started(row) and not other.ending)
+def _only_possible(run: Run, others: list[Run], row: Row) -> bool:
+    return run.can_have_started(row) and not any(
+        _evidently(other, row) or (other.can_have_started(row) and not other.ending)
         for other in others
     )

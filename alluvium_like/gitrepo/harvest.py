@@ -6,7 +6,7 @@ several places that do not contain each other is for a person. Nothing found is 
 is not the task's work stays under refs/alluvium/strays/.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio.to_thread
@@ -64,9 +64,13 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class _Tip:
-    """The last commit found, and whether the task's ref already names it."""
+    """The work that was committed: its last commit, and the one that the files lie on.
+
+    `stored` is what the task's ref names already.
+    """
 
     commit: str
+    files_on: str
     trouble: str = ""
     notes: tuple[str, ...] = ()
     stored: str = ""
@@ -74,11 +78,10 @@ class _Tip:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The tree of the files as they lie, beside those of the last commit and of the start."""
+    """The tree of the files as they lie, and that of the commit that they lie on."""
 
     tree: str
-    tip_tree: str
-    start_tree: str
+    committed: str
     trouble: str = ""
     notes: tuple[str, ...] = ()
 
@@ -96,17 +99,29 @@ async def harvest(
     """Bring an attempt's work to refs/alluvium/tasks/<id>, whole. Raises GitFailed."""
     tip = await _fetch_commits(git, workshop, source, task_id, branch, start)
     store = source.integration
-    files = await _files_beyond(git, workshop, store, start, tip.commit)
-    commit = tip.commit
-    if files.tree != files.tip_tree:
-        commit = await _commit_for_agent(git, workshop, store, files.tree, commit, start, author)
+    files = await _read_files(git, workshop, store, start, tip.files_on)
+    commit, trouble = tip.commit, tip.trouble or files.trouble
+    if files.tree != files.committed:
+        left = await _commit_for_agent(
+            git, workshop, store, files.tree, tip.files_on, start, author
+        )
+        if tip.files_on == tip.commit:
+            commit = left
+        else:
+            stray = f"refs/alluvium/strays/{task_id}/{left}"
+            await git.run("update-ref", stray, left, git_dir=store)
+            trouble = trouble or "the agent left changes beside commits that do not contain them"
     if commit != tip.stored:
         await git.run("update-ref", task_ref(task_id), commit, git_dir=store)
+    done = await git.run(
+        "rev-parse", f"{commit}^{{tree}}", f"{start.commit}^{{tree}}", git_dir=store
+    )
+    tree, start_tree = done.stdout.decode().split()
     return Harvest(
         commit,
-        changed=files.tree != files.start_tree or bool(start.merge and commit != start.commit),
-        trouble=tip.trouble or files.trouble,
-        unresolved=await _unresolved(git, store, files.tree, start.conflicts),
+        changed=tree != start_tree or bool(start.merge and commit != start.commit),
+        trouble=trouble,
+        unresolved=await _unresolved(git, store, tree, start.conflicts),
         notes=(*tip.notes, *files.notes),
     )
 
@@ -119,18 +134,20 @@ def task_ref(task_id: str) -> str:
 async def _fetch_commits(
     git: Git, workshop: Workshop, source: Source, task_id: str, branch: str, start: Start
 ) -> _Tip:
+    nothing = _Tip(start.commit, start.commit)
     tampered = await anyio.to_thread.run_sync(ws.find_tampering, workshop, source)
     if tampered:
-        return _Tip(start.commit, trouble=tampered)
+        return replace(nothing, trouble=tampered)
     head = await anyio.to_thread.run_sync(ws.read_head, workshop)
     try:
         tips = await _list_tips(git, workshop, source, head.commit)
     except GitFailed as error:
-        return _Tip(start.commit, trouble=f"the workshop cannot be read: {error}")
+        return replace(nothing, trouble=f"the workshop cannot be read: {error}")
     known = {start.commit, start.merge, source.base_commit}
     places = {name: commit for name, commit in tips.items() if commit not in known}
+    files_on = head.commit or tips.get(head.branch, start.commit)
     if not places:
-        return _Tip(start.commit)
+        return replace(nothing, files_on=files_on)
     commits = sorted(set(places.values()))
     refs = [f"refs/alluvium/strays/{task_id}/{commit}" for commit in commits]
     if len(commits) == 1:
@@ -146,10 +163,10 @@ async def _fetch_commits(
             git_dir=source.integration,
         )
     except GitFailed as error:
-        return _Tip(start.commit, trouble=f"the agent's commits cannot be fetched: {error}")
+        return replace(nothing, trouble=f"the agent's commits cannot be fetched: {error}")
     if len(commits) == 1:
-        return _Tip(commits[0], notes=_moved(places, branch), stored=commits[0])
-    return await _choose(git, source.integration, places, branch, head, start)
+        return _Tip(commits[0], files_on, notes=_moved(places, branch), stored=commits[0])
+    return await _choose(git, source.integration, places, branch, head, start, files_on)
 
 
 async def _list_tips(git: Git, workshop: Workshop, source: Source, detached: str) -> dict[str, str]:
@@ -166,20 +183,28 @@ async def _list_tips(git: Git, workshop: Workshop, source: Source, detached: str
 
 
 async def _choose(
-    git: Git, store: Path, places: dict[str, str], branch: str, head: ws.Head, start: Start
+    git: Git,
+    store: Path,
+    places: dict[str, str],
+    branch: str,
+    head: ws.Head,
+    start: Start,
+    files_on: str,
 ) -> _Tip:
-    """Choose the work: where HEAD is, else the one place that contains all others."""
+    """Choose the work: the one place that contains all others, else the task's own branch."""
     commits = sorted(set(places.values()))
     done = await git.run("merge-base", "--independent", *commits, git_dir=store)
     heads = done.stdout.decode().split()
     if len(heads) == 1:
-        return _Tip(heads[0], notes=_moved(places, branch))
+        return _Tip(heads[0], files_on, notes=_moved(places, branch))
     if head.branch == branch and branch in places:
         others = ", ".join(sorted(set(places) - {branch}))
-        return _Tip(places[branch], notes=(f"other branches were left alone: {others}",))
+        note = f"other branches were left alone: {others}"
+        return _Tip(places[branch], files_on, notes=(note,))
     where = ", ".join(f"{name} ({commit[:10]})" for name, commit in sorted(places.items()))
     return _Tip(
         places.get(branch, start.commit),
+        files_on,
         trouble=f"the agent committed in several places that do not contain each other: {where}",
     )
 
@@ -190,32 +215,32 @@ def _moved(places: dict[str, str], branch: str) -> tuple[str, ...]:
     return (f"the work was found on {', '.join(sorted(places))} instead of {branch}",)
 
 
-async def _files_beyond(
-    git: Git, workshop: Workshop, store: Path, start: Start, tip: str
+async def _read_files(
+    git: Git, workshop: Workshop, store: Path, start: Start, commit: str
 ) -> _Files:
-    """Read the files through our own index, which knows them as they were given out.
+    """Read the files that lie on `commit` through our own index.
 
-    So only what was touched is read again, and nothing that the agent's Git says counts.
+    It knows them as they were given out, so only what was touched is read again, and nothing that
+    the agent's Git says counts.
     """
-    trees = await git.run("rev-parse", f"{tip}^{{tree}}", f"{start.commit}^{{tree}}", git_dir=store)
-    tip_tree, start_tree = trees.stdout.decode().split()
+    committed = first_line(await git.run("rev-parse", f"{commit}^{{tree}}", git_dir=store))
     if not await anyio.to_thread.run_sync(ws.tree_is_ours, workshop):
         gone = "the agent deleted or replaced its worktree"
-        return _Files(tip_tree, tip_tree, start_tree, trouble=gone)
+        return _Files(committed, committed, trouble=gone)
     door = Door(git, store, workshop)
     try:
-        if tip != start.commit:
-            await door.run("read-tree", "-m", tip)
+        if commit != start.commit:
+            await door.run("read-tree", "--reset", commit)
         await door.run("add", "--all")
         tree = await door.line("write-tree")
     except GitFailed as error:
         unreadable = f"the agent's files cannot be committed: {error}"
-        return _Files(tip_tree, tip_tree, start_tree, trouble=unreadable)
-    if tree == tip_tree:
-        return _Files(tree, tip_tree, start_tree)
-    tree, nested = await _without_nested_repositories(door, tip_tree, tree)
+        return _Files(committed, committed, trouble=unreadable)
+    if tree == committed:
+        return _Files(tree, committed)
+    tree, nested = await _without_nested_repositories(door, committed, tree)
     notes = tuple(f"{path} is a Git repository of its own: left out" for path in nested)
-    return _Files(tree, tip_tree, start_tree, notes=notes)
+    return _Files(tree, committed, notes=notes)
 
 
 async def _without_nested_repositories(door: Door, old: str, new: str) -> tuple[str, list[str]]:
@@ -238,14 +263,15 @@ async def _commit_for_agent(
     workshop: Workshop,
     store: Path,
     tree: str,
-    tip: str,
+    parent: str,
     start: Start,
     author: Identity,
 ) -> str:
-    parents = [tip]
+    """Commit what the agent left, concluding the merge that it was given to conclude."""
+    parents = [parent]
     merging = await anyio.to_thread.run_sync(ws.merge_in_progress, workshop)
-    if start.merge and merging == start.merge and tip == start.commit:
-        parents.append(start.merge)
+    if start.merge and merging == start.merge and parent == start.commit:
+        parents.append(merging)
     done = await git.run(
         "commit-tree",
         tree,

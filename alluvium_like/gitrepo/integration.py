@@ -63,7 +63,9 @@ class Integration:
         done = await self._run("rev-parse", "--show-object-format")
         self._object_format = first_line(done)
         self.seen = await self._resolve(full_ref(self.base_branch)) or ""
-        self.base = await self._resolve(_BASE_REF) or self.seen
+        self.base = await self._resolve(_BASE_REF) or ""
+        if not self.base:
+            await self.set_base(self.seen)
         await self._read_tags()
         await self.refresh()
 

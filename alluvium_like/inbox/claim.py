@@ -100,7 +100,7 @@ def quarantine(inbox: Path, item: Item, quarantine_dir: Path, reason: str) -> Pa
     """Set the item aside with its reason in a folder of its own, durably, and return that folder.
 
     Raises ClaimFailed when the item cannot be moved, OSError when the machine is in trouble; then
-    nothing is left behind and the item is in the inbox.
+    the item is in the inbox and nothing else is left behind, unless only the last sync failed.
     """
     folder = quarantine_dir / new_task_id(display_name(item.name))
     taken = os.fsdecode(item.name).lower() == _REASON_NAME

@@ -65,17 +65,20 @@ class Settling:
         pending.next_look = seen.ended + pause
         return ready
 
+    def forget(self, item: Item) -> None:
+        """Drop an item that was just taken out of the inbox, ahead of the next listing."""
+        self._pending.pop(item, None)
+
     def next_look(self) -> float | None:
         """Return the earliest time at which an item is due, None when nothing pends."""
         return min((pending.next_look for pending in self._pending.values()), default=None)
 
     def _is_settled(self, pending: _Pending, seen: Examination) -> bool:
-        if seen.fingerprint is None or seen.has_writer:
-            pending.renamed = False  # touched since it arrived
-        if seen.fingerprint is None or seen.fingerprint != pending.fingerprint:
+        if seen.fingerprint != pending.fingerprint:
             pending.fingerprint = seen.fingerprint
             pending.since = seen.ended
         if seen.fingerprint is None or seen.has_writer:
+            pending.renamed = False  # touched since it arrived
             return False
         if pending.renamed or self.settle_seconds == 0:
             return True

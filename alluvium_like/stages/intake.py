@@ -5,6 +5,7 @@ then fsyncs, then the task's row; whatever stops it in between is finished or ro
 `finish_half_claims`, and the item is whole in one place throughout.
 """
 
+import errno
 import json
 from dataclasses import dataclass
 
@@ -69,8 +70,7 @@ class Intake:
     async def _look_or_log(self, watcher: Watcher) -> float:
         parts = self._parts
         try:
-            if not watcher.alive():
-                await watcher.rewatch()
+            await watcher.rewatch()
             await self.look(watcher.take_renamed())
         except (AlluviumError, OSError) as error:
             log.exception("intake_failed")
@@ -118,10 +118,11 @@ class Intake:
 
         ready: list[Item] = []
         for item, seen in await anyio.to_thread.run_sync(examine_all):
-            settled = self._settling.observe(item, seen)
+            if not self._settling.observe(item, seen):
+                continue
             if seen.obstacle:
                 await self._quarantine(item, seen.obstacle)
-            elif settled:
+            else:
                 ready.append(item)
         if ready:
             await self._claim(ready)
@@ -139,6 +140,8 @@ class Intake:
                     inode=claim.item.inode,
                     is_dir=claim.item.is_dir,
                 )
+        for item in items:
+            self._settling.forget(item)
         moved, refused = await anyio.to_thread.run_sync(self._move_all, claims)
         async with parts.store.transaction() as tx:
             for claim in moved:
@@ -149,25 +152,29 @@ class Intake:
         parts.wakes.dispatch.set()
         for claim in moved:
             log.info("item_claimed", task_id=claim.task_id, name=display_name(claim.item.name))
-        for item, reason in refused:
-            await self._quarantine(item, reason)
+        for item, failed in refused:
+            if failed.code != errno.ENOENT:  # else its owner took it back
+                await self._quarantine(item, failed.reason)
 
-    def _move_all(self, claims: list[_Claim]) -> tuple[list[_Claim], list[tuple[Item, str]]]:
+    def _move_all(
+        self, claims: list[_Claim]
+    ) -> tuple[list[_Claim], list[tuple[Item, ClaimFailed]]]:
         workspace = self._parts.workspace
         moved: list[_Claim] = []
-        refused: list[tuple[Item, str]] = []
+        refused: list[tuple[Item, ClaimFailed]] = []
         for claim in claims:
             try:
                 move_into_task(workspace.inbox, claim.item, workspace.task(claim.task_id))
                 moved.append(claim)
             except ClaimFailed as failed:
-                refused.append((claim.item, failed.reason))
+                refused.append((claim.item, failed))
         folders = [workspace.task(claim.task_id) for claim in moved]
         sync_claim(folders, workspace.tasks, workspace.inbox)
         return moved, refused
 
     async def _quarantine(self, item: Item, reason: str) -> None:
         workspace = self._parts.workspace
+        self._settling.forget(item)
         name = display_name(item.name)
         try:
             folder = await anyio.to_thread.run_sync(

@@ -325,7 +325,7 @@ def test_what_the_base_holds_already_is_a_success(
         bench.drop("x.diff", git(bench.source, "diff", "HEAD~1") + "\n")
     if not whole_history:
         git(bench.source, "checkout", "-q", "--orphan", "fresh")
-        bench.commit("Squashed", poem=POEM.replace("two", "TWO").replace("five", "cinq"))
+        bench.commit("Squashed", poem=POEM.replace("two", "TWO") + "six\n")
         git(bench.source, "branch", "-q", "-M", "fresh", "main")
     bench.open_workshop()
     before = bench.head()

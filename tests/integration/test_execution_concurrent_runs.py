@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
-from anyio import to_thread
 from test_execution_runs import Reports, lives, make_spec, run, script, until
 from test_execution_runs import _daemon_like as _daemon_like
 
@@ -34,9 +34,17 @@ class Actor:
         self.seen: list[ProcessIdentity] = []
 
     async def play(self) -> None:
-        end = await run(self.spec, stop=self.stop)
+        end = await run(self.spec, self.keep_main, self.stop)
         self.survivors = end.survivors
         self.ended.set()
+
+    async def keep_main(self, main: ProcessIdentity) -> None:
+        self.main = main
+
+    async def main_gone(self) -> None:
+        pidfd = os.pidfd_open(self.main.pid)
+        await anyio.wait_readable(pidfd)
+        os.close(pidfd)
 
     async def stand(self) -> None:
         await until(self.reports, 1, self.seen)
@@ -110,21 +118,44 @@ async def test_runs_that_end_together_leave_nothing_between_them(tmp_path: Path)
     assert await lives(seen) == [False] * 3
 
 
-async def test_short_commands_are_not_harmed_by_runs_that_end(tmp_path: Path) -> None:
-    codes: list[int] = []
-
-    async def commands() -> None:
-        for _ in range(5):
-            argv = ["sh", "-c", "sh -c 'env -i true'; true"]
-            done = await run_quick(argv, cwd=None, environment={}, timeout_seconds=30, marker=None)
-            codes.append(done.code)
-
+async def test_the_grace_of_one_run_is_not_cut_short_by_another(tmp_path: Path) -> None:
+    one, two = Actor(tmp_path, 1, "marked"), Actor(tmp_path, 2, "marked")
+    one.spec = replace(one.spec, grace_seconds=60.0)
     async with anyio.create_task_group() as tasks:
-        for number in range(4):
-            actor = Actor(tmp_path, number, "unmarked")
-            tasks.start_soon(actor.play)
-            tasks.start_soon(commands)
-            await actor.stand()
-            tasks.start_soon(actor.let_go)
-    assert codes == [0] * 20
-    assert await to_thread.run_sync(adopted_children) == []
+        tasks.start_soon(one.play)
+        tasks.start_soon(two.play)
+        await one.stand()
+        await two.stand()
+        one.stop.stop(Ending.SHUTDOWN)
+        await one.main_gone()
+        two.stop.stop(Ending.SHUTDOWN, now=True)
+        await two.ended.wait()
+        assert await lives(one.seen + two.seen) == [True, False]
+        one.stop.stop(Ending.SHUTDOWN, now=True)
+    assert await lives(one.seen) == [False]
+
+
+async def test_short_commands_are_not_harmed_by_a_run_that_ends(tmp_path: Path) -> None:
+    codes: list[int] = []
+    ready, gate = tmp_path / "ready", tmp_path / "gate"
+    os.mkfifo(ready)
+    os.mkfifo(gate)
+
+    async def command() -> None:
+        argv = ["/bin/sh", "-c", f"echo ready >{ready}; read line <{gate}; sh -c 'exit 5'"]
+        environment = {"PATH": os.defpath}
+        done = await run_quick(
+            argv, cwd=None, environment=environment, timeout_seconds=30, marker=None
+        )
+        codes.append(done.code)
+
+    actor = Actor(tmp_path, 1, "unmarked")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(actor.play)
+        await actor.stand()
+        tasks.start_soon(command)
+        await anyio.Path(ready).read_text()
+        await actor.let_go()
+        await anyio.Path(gate).write_text("go\n")
+    assert codes == [5]
+    assert actor.survivors == 1

@@ -1,5 +1,6 @@
 """One supervised run against real processes: how it ends, what it leaves, what it prints."""
 
+import fcntl
 import os
 import resource
 import sys
@@ -13,9 +14,10 @@ import pytest
 from anyio import to_thread
 from blockbuster import blockbuster_ctx
 
-from alluvium_like.execution.adopt import adopted_children, become_subreaper
+from alluvium_like.execution.adopt import adopted_children, become_subreaper, reap_orphans
 from alluvium_like.execution.identity import ProcessIdentity, identity_of, is_alive
 from alluvium_like.execution.marker import MARKER_VARIABLE, RunKind, RunMarker
+from alluvium_like.execution.output import OutputPump
 from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
 from alluvium_like.execution.table import read_row
 from alluvium_like.lifecycle import Ending
@@ -61,12 +63,15 @@ class Reports:
         self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
         self._text = b""
 
-    async def next(self) -> ProcessIdentity:
+    async def pid(self) -> int:
         while b"\n" not in self._text:
             await anyio.wait_readable(self._fd)
             self._text += os.read(self._fd, 4096)
         line, _, self._text = self._text.partition(b"\n")
-        found = await to_thread.run_sync(identity_of, int(line))
+        return int(line)
+
+    async def next(self) -> ProcessIdentity:
+        found = await to_thread.run_sync(identity_of, await self.pid())
         assert found is not None
         return found
 
@@ -151,6 +156,15 @@ async def test_output_of_exactly_the_limit_gets_no_note(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, ["printf", "12345"], output_limit_bytes=5)
     await run(spec)
     assert spec.stdout_path.read_text() == "12345"
+
+
+def test_what_is_still_in_the_pipe_is_kept(tmp_path: Path) -> None:
+    pump = OutputPump(tmp_path / "out", tmp_path / "out", 1 << 20)
+    fcntl.fcntl(pump.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.write(pump.stdout, b"x" * (1 << 20))
+    pump.finish()
+    pump.hand_over()
+    assert (tmp_path / "out").stat().st_size == 1 << 20
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -343,6 +357,21 @@ async def test_runs_leave_no_descriptor_behind(tmp_path: Path) -> None:
     for argv in (["true"], ["no-such-command-at-all"], ["sh", "-c", "sleep 60 &"]):
         await run(make_spec(tmp_path, argv, stdin=b"x"))
     assert len([*descriptors.iterdir()]) == before
+
+
+async def test_inherited_children_are_reaped_while_the_run_goes_on(tmp_path: Path) -> None:
+    reports, stop = Reports(tmp_path), StopRequest()
+    text = "detached(lambda: (report(), os._exit(0)))\ntime.sleep(60)"
+    spec = make_spec(tmp_path, script(text, reports))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reap_orphans)
+        tasks.start_soon(run, spec, nothing, stop)
+        orphan = await reports.pid()
+        with anyio.fail_after(10):
+            while await to_thread.run_sync(read_row, orphan):  # noqa: ASYNC110 - nothing tells it
+                await anyio.sleep(0.005)
+        stop.stop(Ending.CANCELLED)
+        tasks.cancel_scope.cancel()
 
 
 async def test_an_output_path_that_is_a_link_is_not_followed(tmp_path: Path) -> None:

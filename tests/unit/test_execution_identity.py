@@ -101,6 +101,7 @@ def test_the_portable_reading_agrees() -> None:
         assert native is not None
         assert portable is not None
         assert replace(native, started="") == replace(portable, started="")
+        assert [found.pid for found in marked_processes("w")] == [process.pid]
         assert marker._portable_marker(process.pid) == marker_of(process.pid) == "w/test/x/1"
         process.kill()
         wait_until_ended(process.pid)
@@ -108,7 +109,8 @@ def test_the_portable_reading_agrees() -> None:
         assert dead is not None
         assert dead.dead
     assert table._portable_row(process.pid) is None
-    assert marker._portable_marker(process.pid) is None
+    assert marker._portable_marker(process.pid) == ""
+    assert marker_of(process.pid) is None
 
 
 def test_marks_are_found_by_whole_parts_only() -> None:

@@ -215,6 +215,22 @@ def test_quarantine_keeps_the_item_with_its_reason(work: Workspace, name: bytes)
     assert names(work.inbox) == set()
 
 
+def test_quarantine_is_durable(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[object] = []
+    real = rename_noreplace
+    monkeypatch.setattr(claim, "fsync_dir", steps.append)
+    monkeypatch.setattr(os, "fsync", lambda _fd: steps.append("reason"))
+
+    def rename(source: Path, target: Path) -> None:
+        steps.append("rename")
+        real(source, target)
+
+    monkeypatch.setattr(claim, "rename_noreplace", rename)
+    (work.inbox / "a").touch()
+    folder = quarantine(work.inbox, only_item(work), work.quarantine, "why")
+    assert steps == ["reason", "rename", folder, work.quarantine, work.inbox]
+
+
 def test_quarantine_takes_what_nobody_may_open(work: Workspace) -> None:
     (work.inbox / "d").mkdir()
     os.mkfifo(work.inbox / "d" / "pipe")

@@ -1,5 +1,6 @@
 """What a look at the inbox sees, on real files."""
 
+import contextlib
 import os
 import resource
 import shutil
@@ -87,6 +88,19 @@ def test_an_untouched_folder_looks_the_same_twice(inbox: Path) -> None:
     assert first.fingerprint == second.fingerprint
     assert (first.entries, first.size) == (3, 3)
     assert first.began <= first.ended <= second.began
+
+
+def test_the_order_in_which_a_folder_is_read_does_not_matter(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (inbox / "d").mkdir()
+    for name in "abc":
+        (inbox / "d" / name).touch()
+    item = only_item(inbox)
+    before = examine(inbox, item)
+    backwards = list(os.scandir(os.fsencode(inbox / "d")))[::-1]
+    monkeypatch.setattr(os, "scandir", lambda _path: contextlib.nullcontext(backwards))
+    assert examine(inbox, item).fingerprint == before.fingerprint
 
 
 def test_every_kind_of_change_in_a_folder_changes_its_fingerprint(inbox: Path) -> None:
@@ -253,6 +267,8 @@ def test_a_folder_nested_beyond_all_paths_is_an_obstacle(inbox: Path) -> None:
 @linux_only
 def test_an_open_writer_is_seen_and_a_closed_one_is_not(inbox: Path) -> None:
     (inbox / "d").mkdir()
+    for name in ("a", "f", "z"):
+        (inbox / "d" / name).touch()
     with (inbox / "d" / "f").open("w"):
         assert look(inbox).has_writer
     assert not look(inbox).has_writer

@@ -134,6 +134,13 @@ def test_an_item_that_was_not_claimed_comes_up_again_but_not_at_once() -> None:
     assert settling.observe(ITEM, seen(later))
 
 
+def test_nothing_pends_once_the_last_item_was_claimed() -> None:
+    settling = settling_with(ITEM, seconds=0.0)
+    assert settling.observe(ITEM, seen(100.0))
+    settling.forget(ITEM)
+    assert settling.next_look() is None
+
+
 def test_items_are_examined_in_the_order_of_the_listing() -> None:
     items = [Item(name, 1, inode, is_dir=False) for inode, name in enumerate((b"c", b"a", b"b"))]
     settling = settling_with(*items)

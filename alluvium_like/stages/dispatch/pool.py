@@ -81,6 +81,7 @@ class Dispatch:
         finally:
             release_slot()
             self._open -= 1
+            self._parts.wakes.dispatch.set()  # its task may be due again
             self._parts.wakes.idle.set()
 
     async def _next_look(self) -> float:
