@@ -23,7 +23,7 @@ def base_merged_in(base_branch: str) -> str:
     return f"Merge {base_branch} before the next attempt"
 
 
-def attempt_failed(ending: Ending, exit_code: int | None, detail: str, unresolved: str) -> str:
+def attempt_failed(ending: Ending, exit_code: int | None, detail: str) -> str:
     """Say why an attempt counts as failed."""
     if ending is Ending.TIMED_OUT:
         return (
@@ -35,7 +35,7 @@ def attempt_failed(ending: Ending, exit_code: int | None, detail: str, unresolve
         return f"the agent was killed by signal {-exit_code}"
     if exit_code:
         return f"the agent ended with exit code {exit_code}"
-    return unresolved or detail
+    return detail
 
 
 def conflict_reason(base_branch: str, paths: Sequence[str]) -> str:

@@ -123,8 +123,12 @@ class Integration:
         self.base = commit
 
     def source(self) -> Source:
-        """Return what a new workshop borrows."""
-        return Source(self.path, self._object_format, self.base_branch, self.base, self._tags)
+        """Return what a new workshop borrows.
+
+        Its base is what has landed: work started on what still waits to land would carry that
+        along, even when it is withdrawn.
+        """
+        return Source(self.path, self._object_format, self.base_branch, self.seen, self._tags)
 
     async def merge(self, ours: str, theirs: str) -> Merged | Conflict:
         """Merge two commits without any work tree. Raises GitFailed.

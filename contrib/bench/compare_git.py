@@ -25,6 +25,7 @@ from statistics import median
 import tomli_w
 
 from alluvium_like.lifecycle import ENDED, State
+from alluvium_like.lock import is_locked
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.task import Task
 from alluvium_like.workspace import Workspace
@@ -141,8 +142,10 @@ class Daemon:
                 tasks = store.tasks()
             ended = [task for task in tasks if task.state in ENDED]
             odd = [task for task in tasks if task.state in ENDED | {State.NEEDS_HUMAN}]
-            if any(task.state is not State.DONE for task in odd) or time.monotonic() > deadline:
-                raise SystemExit(f"unexpected: {[(t.name, t.state, t.reason) for t in tasks]}")
+            for task in odd:
+                expect(task.state is State.DONE, f"{task.name} is done ({task.reason})")
+            expect(is_locked(self.space), "the daemon lives")
+            expect(time.monotonic() < deadline, f"all is done within {PATIENCE_SECONDS:g} s")
             if len(ended) == count:
                 return ended
             time.sleep(LOOK_SECONDS)

@@ -5,6 +5,7 @@ import os
 import resource
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,7 @@ def make_spec(folder: Path, argv: list[str], *, number: int = 1, **changes: obje
         argv=argv,
         cwd=folder,
         environment={"PATH": os.defpath},
-        marker=RunMarker("9d1c", RunKind.ATTEMPT, folder.name, number),
+        marker=RunMarker(uuid.uuid4().hex, RunKind.ATTEMPT, folder.name, number),
         stdout_path=folder / f"stdout-{number}.log",
         stderr_path=folder / f"stderr-{number}.log",
         output_limit_bytes=1_000_000,

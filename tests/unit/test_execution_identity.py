@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +30,9 @@ from alluvium_like.execution.identity import (
     send_signal,
 )
 from alluvium_like.execution.marker import RunKind, RunMarker, marked_processes, marker_of
+
+
+HERE = uuid.uuid4().hex
 
 
 @contextmanager
@@ -96,13 +100,13 @@ def test_a_name_with_parentheses_and_spaces_is_no_riddle(tmp_path: Path) -> None
 
 
 def test_the_portable_reading_agrees() -> None:
-    with sleeper({"ALLUVIUM_RUN": "w/test/x/1"}) as (process, _):
+    with sleeper({"ALLUVIUM_RUN": f"{HERE}/test/x/1"}) as (process, _):
         native, portable = table.read_row(process.pid), table._portable_row(process.pid)
         assert native is not None
         assert portable is not None
         assert replace(native, started="") == replace(portable, started="")
-        assert [found.pid for found in marked_processes("w")] == [process.pid]
-        assert marker._portable_marker(process.pid) == marker_of(process.pid) == "w/test/x/1"
+        assert [found.pid for found in marked_processes(HERE)] == [process.pid]
+        assert marker._portable_marker(process.pid) == marker_of(process.pid) == f"{HERE}/test/x/1"
         process.kill()
         wait_until_ended(process.pid)
         dead = table._portable_row(process.pid)
@@ -114,15 +118,15 @@ def test_the_portable_reading_agrees() -> None:
 
 
 def test_marks_are_found_by_whole_parts_only() -> None:
-    run = RunMarker("f00d", RunKind.ATTEMPT, "20260516T101530Z-x-abcdef", 1)
-    assert str(run) == "f00d/attempt/20260516T101530Z-x-abcdef/1"
+    run = RunMarker(HERE, RunKind.ATTEMPT, "20260516T101530Z-x-abcdef", 1)
+    assert str(run) == f"{HERE}/attempt/20260516T101530Z-x-abcdef/1"
     with (
         sleeper({"ALLUVIUM_RUN": f"{run}1"}) as (_, eleven),
         sleeper({"ALLUVIUM_RUN": str(run)}) as (_, one),
     ):
         assert marked_processes(str(run)) == [one]
-        assert set(marked_processes("f00d")) == {one, eleven}
-        assert marked_processes("f00") == []
+        assert set(marked_processes(HERE)) == {one, eleven}
+        assert marked_processes(HERE[:-1]) == []
 
 
 @pytest.fixture

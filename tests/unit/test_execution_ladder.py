@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,7 +21,8 @@ from alluvium_like.execution.ladder import end_processes
 from alluvium_like.execution.marker import marked_processes
 from alluvium_like.execution.recover import survivors_of
 
-MARK = {"ALLUVIUM_RUN": "cafe/attempt/t/1"}
+HERE = uuid.uuid4().hex
+MARK = {"ALLUVIUM_RUN": f"{HERE}/attempt/t/1"}
 
 
 @contextmanager
@@ -41,7 +43,11 @@ def standing(
             process.kill()
 
 
-POLITE = ["/bin/sh", "-c", "trap 'exit 3' TERM; /bin/sh -c 'echo; exec sleep 60' & wait"]
+POLITE = [
+    "/bin/sh",
+    "-c",
+    "trap 'exit 3' TERM; /bin/sh -c 'echo; exec sleep 60' & while :; do wait; done",
+]
 STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo; exec sleep 60"]
 STANDS = "/bin/sh -c 'echo $$; exec sleep 60'"
 LEADER = ["/bin/sh", "-c", f"/usr/bin/env -i {STANDS} & exec sleep 60"]
@@ -50,7 +56,10 @@ FORKING = [
     "-S",
     "-c",
     "import os, signal, time\nleft = [0, 1]\n"
-    "def flee(*_):\n  if not left or left.pop() is None or os.fork(): os._exit(0)\n"
+    "def flee(*_):\n"
+    "  signal.pthread_sigmask(signal.SIG_BLOCK, [15])\n"
+    "  if not left or left.pop() is None or os.fork(): os._exit(0)\n"
+    "  signal.pthread_sigmask(signal.SIG_UNBLOCK, [15])\n"
     "signal.signal(15, flee)\n"
     "print(flush=True)\nwhile True: time.sleep(60)",
 ]
@@ -63,7 +72,7 @@ def code_of(ended: ProcessIdentity) -> int:
 
 
 async def end_marked(grace_seconds: float, hurry: anyio.Event | None = None) -> int:
-    return await end_processes(lambda: marked_processes("cafe"), grace_seconds, hurry=hurry)
+    return await end_processes(lambda: marked_processes(HERE), grace_seconds, hurry=hurry)
 
 
 async def test_the_polite_are_asked_and_the_stubborn_killed() -> None:
@@ -100,7 +109,7 @@ async def test_hurry_and_cancellation() -> None:
 async def test_those_that_fork_meanwhile_are_found() -> None:
     with standing(FORKING, MARK):
         assert await end_marked(20.0) == 3
-    assert await to_thread.run_sync(marked_processes, "cafe") == []
+    assert await to_thread.run_sync(marked_processes, HERE) == []
 
 
 async def test_many_at_once_without_process_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,16 +152,16 @@ def session(environment: dict[str, str]) -> Iterator[tuple[ProcessIdentity, Proc
 
 def test_marked_processes_and_what_hangs_below_them_are_survivors() -> None:
     with session(MARK) as (leader, member):
-        assert set(survivors_of("cafe", [])) == {leader, member}
-        assert survivors_of("caf", []) == []
+        assert set(survivors_of(HERE, [])) == {leader, member}
+        assert survivors_of(HERE[:-1], []) == []
 
 
 def test_a_stored_identity_that_lives_brings_its_session() -> None:
     with session({}) as (leader, member):
-        assert survivors_of("cafe", []) == []
-        assert set(survivors_of("cafe", [leader])) == {leader, member}
-        assert survivors_of("cafe", [replace(leader, started="1")]) == []
-        assert survivors_of("cafe", [replace(leader, boot_id="another")]) == []
+        assert survivors_of(HERE, []) == []
+        assert set(survivors_of(HERE, [leader])) == {leader, member}
+        assert survivors_of(HERE, [replace(leader, started="1")]) == []
+        assert survivors_of(HERE, [replace(leader, boot_id="another")]) == []
 
 
 def test_a_session_without_its_leader_counts_only_with_a_mark_in_it() -> None:
@@ -161,11 +170,11 @@ def test_a_session_without_its_leader_counts_only_with_a_mark_in_it() -> None:
         os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
         gone = replace(leader, started="1")
         assert is_alive(member)
-        assert survivors_of("cafe", [gone]) == []
+        assert survivors_of(HERE, [gone]) == []
 
 
 def test_a_mark_in_the_session_brings_the_unmarked_members() -> None:
-    text = f"env -i {STANDS} & ALLUVIUM_RUN=cafe/attempt/t/1 {STANDS} &"
+    text = f"env -i {STANDS} & ALLUVIUM_RUN={HERE}/attempt/t/1 {STANDS} &"
     with subprocess.Popen(
         ["/bin/sh", "-c", text], stdout=subprocess.PIPE, start_new_session=True
     ) as process:
@@ -175,13 +184,14 @@ def test_a_mark_in_the_session_brings_the_unmarked_members() -> None:
         members = {identity_of(int(process.stdout.readline())) for _ in range(2)}
         process.wait()
         try:
-            assert set(survivors_of("cafe", [leader])) == members
+            assert set(survivors_of(HERE, [leader])) == members
         finally:
             os.killpg(leader.pid, 9)
 
 
 def test_own_children_and_those_above_are_spared() -> None:
-    mark = {"ALLUVIUM_RUN": "beef/test/t/1"}
+    other = uuid.uuid4().hex
+    mark = {"ALLUVIUM_RUN": f"{other}/test/t/1"}
     child = start_child(
         ["/bin/sleep", "60"],
         cwd=None,
@@ -191,14 +201,12 @@ def test_own_children_and_those_above_are_spared() -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert [found.pid for found in marked_processes("beef")] == [child.pid]
-        assert survivors_of("beef", []) == []
+        assert [found.pid for found in marked_processes(other)] == [child.pid]
+        assert survivors_of(other, []) == []
     finally:
         child.kill()
         bury_child(child)
-    ask = (
-        "from alluvium_like.execution.recover import survivors_of; print(survivors_of('beef', []))"
-    )
+    ask = "from alluvium_like.execution.recover import survivors_of; print(survivors_of({other!r}, []))"
     asked = subprocess.run(
         ["/bin/sh", "-c", '"$0" -c "$1"; true', sys.executable, ask],
         env={**mark, "PYTHONPATH": str(Path.cwd())},

@@ -114,7 +114,6 @@ async def _conclude(
             changed=bool(work and work.changed),
             continued=bool(task.head_commit),
             trouble=work.trouble if work else "",
-            unresolved=work.unresolved if work else "",
         )
     )
     reason = _reason(verdict, end, work, claim)
@@ -160,7 +159,7 @@ async def _move(
                 to=State.WORKER_DONE,
                 reason=reason,
                 in_attempt=fence,
-                head_commit=work.commit if work else task.head_commit,
+                head_commit=_taken(task, work),
                 summary=claim.summary,
                 failures=0,
             )
@@ -175,13 +174,12 @@ async def _move(
                 summary=claim.summary,
             )
         case AttemptVerdict.ASK_HUMAN:
-            keep = work.commit if work and work.changed else task.head_commit
             text = question or (work.trouble if work else "") or claim.summary
             await tx.ask_human(
                 task,
                 text or messages.NO_QUESTION,
                 reason=reason,
-                head_commit=keep,
+                head_commit=_taken(task, work),
                 failures=0,
             )
         case AttemptVerdict.FAILED:
@@ -229,11 +227,22 @@ async def _retry_or_fail(parts: Parts, tx: Transaction, task: Task, reason: str)
     )
 
 
+def _taken(task: Task, work: Harvest | None) -> str:
+    """Return the commit that a later attempt and the integrator go on from.
+
+    Work with conflict markers left in it is none: the conflict comes up again, for another round.
+    """
+    if work is None or work.unresolved or not (work.changed or task.head_commit):
+        return task.head_commit
+    return work.commit
+
+
 def _reason(verdict: AttemptVerdict, end: RunEnd, work: Harvest | None, claim: ClaimRead) -> str:
     notes = "; ".join(work.notes) if work else ""
     match verdict:
         case AttemptVerdict.TO_INTEGRATOR:
-            return "; ".join(filter(None, (notes, claim.problem)))
+            unresolved = work.unresolved if work else ""
+            return "; ".join(filter(None, (unresolved, notes, claim.problem)))
         case AttemptVerdict.NOOP:
             return "; ".join(filter(None, ("the agent changed nothing in the repository", notes)))
         case AttemptVerdict.ASK_HUMAN:
@@ -241,8 +250,7 @@ def _reason(verdict: AttemptVerdict, end: RunEnd, work: Harvest | None, claim: C
         case AttemptVerdict.FAILED:
             return f"the agent says that it failed: {claim.summary or 'no reason given'}"
         case AttemptVerdict.RETRY:
-            unresolved = work.unresolved if work else ""
-            return messages.attempt_failed(end.ending, end.exit_code, end.reason, unresolved)
+            return messages.attempt_failed(end.ending, end.exit_code, end.reason)
         case AttemptVerdict.AGAIN_UNCOUNTED:
             return "the daemon stopped; the attempt does not count"
         case AttemptVerdict.CANCELLED:

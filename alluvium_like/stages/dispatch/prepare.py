@@ -69,7 +69,7 @@ async def _choose_start(parts: Parts, task: Task) -> Start:
     integration = parts.integration
     if task.start_from == "same" and task.start_commit:
         return await _restart(parts, task)
-    base = integration.base
+    base = integration.seen
     if task.start_from == "base" or not task.head_commit:
         return Start(base)
     if await integration.contains(base, task.head_commit):

@@ -288,7 +288,8 @@ class Lane:
         if end.result is Landed.MOVED:
             await self._take_up_base()
             return
-        log.info("landing_waits", reason=end.reason)
+        if landing.reason != end.reason:
+            log.info("landing_waits", reason=end.reason)
         reason = f"proven; the landing waits: {end.reason}"
         async with parts.store.transaction() as tx:
             await tx.run("set_landing_state", id=landing.id, state="blocked", reason=end.reason)
