@@ -1,40 +1,50 @@
 """Logging, set up once: JSON lines in logs/daemon.jsonl, and readable lines on stderr in front.
 
+A thread does the writing: a slow disk must not hold up the event loop.
+
 Events are snake_case; context carries `task_id` and `attempt`. Never the environment or a secret.
 """
 
 import logging
 import logging.handlers
+import queue
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 
 
-def set_up_logging(log_file: Path | None, *, console: bool) -> None:
-    """Send the daemon's events to `log_file` and, with `console`, to stderr as well."""
+class _Handover(logging.handlers.QueueHandler):
+    """Hands records over whole: structlog's formatter wants the event's fields, not its text."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record
+
+
+@contextmanager
+def logging_to(log_file: Path, *, console: bool) -> Iterator[None]:
+    """Send events to `log_file` and, with `console`, to stderr as well; written out at the end."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handlers: list[logging.Handler] = []
-    if log_file is not None:
-        to_file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
-        to_file.setFormatter(_formatter(shared, structlog.processors.JSONRenderer()))
-        handlers.append(to_file)
+    to_file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
+    to_file.setFormatter(_formatter(shared, structlog.processors.JSONRenderer()))
+    handlers: list[logging.Handler] = [to_file]
     if console:
         to_terminal = logging.StreamHandler(sys.stderr)
         to_terminal.setFormatter(
             _formatter(shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
         )
         handlers.append(to_terminal)
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handover = _Handover(records)
+    writer = logging.handlers.QueueListener(records, *handlers)
     root = logging.getLogger()
-    for old in root.handlers[:]:
-        root.removeHandler(old)
-        old.close()
-    for handler in handlers:
-        root.addHandler(handler)
+    root.addHandler(handover)
     root.setLevel(logging.INFO)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -42,6 +52,14 @@ def set_up_logging(log_file: Path | None, *, console: bool) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    writer.start()
+    try:
+        yield
+    finally:
+        root.removeHandler(handover)
+        writer.stop()
+        for handler in handlers:
+            handler.close()
 
 
 def _formatter(

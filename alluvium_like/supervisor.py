@@ -28,7 +28,7 @@ from alluvium_like.gitrepo.runner import Git
 from alluvium_like.inbox.lease import ignore_lease_signals
 from alluvium_like.lifecycle import ACTIVE, State
 from alluvium_like.lock import workspace_lock
-from alluvium_like.log import get_logger, set_up_logging
+from alluvium_like.log import get_logger, logging_to
 from alluvium_like.stages.dispatch.pool import Dispatch
 from alluvium_like.stages.intake import Intake
 from alluvium_like.stages.integrate.lane import BASE_RED, Lane
@@ -81,14 +81,14 @@ def _run(workspace: Workspace, console: bool, work: _Work) -> None:
     _refuse_split_file_systems(workspace)
     with workspace_lock(workspace):
         config = load_config(workspace.config_file)
-        set_up_logging(workspace.log_file, console=console)
         workspace.pid_file.write_text(f"{os.getpid()}\n")
         become_subreaper()
         ignore_lease_signals()
-        try:
-            anyio.run(_with_parts, workspace, config, work)
-        finally:
-            workspace.pid_file.unlink(missing_ok=True)
+        with logging_to(workspace.log_file, console=console):
+            try:
+                anyio.run(_with_parts, workspace, config, work)
+            finally:
+                workspace.pid_file.unlink(missing_ok=True)
 
 
 async def _with_parts(workspace: Workspace, config: Config, work: _Work) -> None:

@@ -6,6 +6,8 @@ edits survive and overlapping ones make git refuse with nothing changed; never a
 there: the owner's next commit would revert the merge.
 """
 
+import os
+import stat
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +17,8 @@ import anyio.to_thread
 from alluvium_like.errors import GitFailed
 from alluvium_like.gitrepo.runner import Git, first_line, full_ref, null_split
 from alluvium_like.gitrepo.workshop import read_untrusted
+
+_GITLINK = "160000"
 
 
 class Landed(StrEnum):
@@ -64,6 +68,8 @@ async def land(git: Git, owner: Owner, integration: Path, old: str, new: str) ->
         refusal = await _move_ref(git, owner, ref, old, new)
     else:
         refusal = await _merge_into(git, holder, new)
+        if refusal and await _adopt_written(git, owner, holder, old, new):
+            refusal = await _merge_into(git, holder, new)
     tip = await _tip(git, owner, ref)
     if tip == new:
         return LandingEnd(Landed.LANDED)
@@ -97,6 +103,57 @@ async def _merge_into(git: Git, worktree: Path, new: str) -> str:
     except GitFailed as error:
         return _refusal(error)
     return ""
+
+
+async def _adopt_written(git: Git, owner: Owner, worktree: Path, old: str, new: str) -> bool:
+    """Stage what a killed landing had written already, so that the next merge goes on from there.
+
+    Only when every file that the landing touches is, byte for byte, what it was or what it is to
+    become: anything else is the owner's, and then nothing is touched. Returns whether it helped.
+    """
+    done = await git.run("diff-tree", "-r", "-z", "--no-renames", old, new, git_dir=owner.git_dir)
+    parts = null_split(done.stdout)
+    written: list[str] = []
+    for meta, path in zip(parts[::2], parts[1::2], strict=True):
+        _, new_mode, *ids, _ = meta.split()
+        before, after = ("" if not name.strip("0") else name for name in ids)
+        found = await _content_id(git, worktree, path)
+        if found == after:
+            written.append(path)
+        elif found != before or new_mode == _GITLINK:
+            return False
+    if not written:
+        return False
+    await git.run(
+        *("update-index", "--add", "--remove", "-z", "--stdin"),
+        cwd=worktree,
+        stdin=b"".join(os.fsencode(path) + b"\0" for path in written),
+        owner=True,
+    )
+    return True
+
+
+async def _content_id(git: Git, worktree: Path, path: str) -> str:
+    """Return the object id of a file as the owner's Git would store it, empty for none."""
+    file = worktree / path
+    kind = await anyio.to_thread.run_sync(_kind, file)
+    if not kind:
+        return ""
+    if kind == stat.S_IFLNK:
+        target = await anyio.to_thread.run_sync(os.readlink, os.fsencode(file))
+        done = await git.run("hash-object", "--stdin", cwd=worktree, stdin=target, owner=True)
+    elif kind == stat.S_IFREG:
+        done = await git.run("hash-object", "--", path, cwd=worktree, owner=True)
+    else:
+        return "neither file nor link"
+    return first_line(done)
+
+
+def _kind(path: Path) -> int:
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _refusal(error: GitFailed) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import aiosqlite
 import anyio
+import anyio.to_thread
 
 from alluvium_like.clock import utc_now
 from alluvium_like.errors import StoreError
-from alluvium_like.store.sql import migrations, query, statements
+from alluvium_like.store.sql import load, migrations, query, statements
 
 Params = Mapping[str, str | int | bytes | None]
 _BUSY_MILLISECONDS = 5000
@@ -36,6 +37,7 @@ class Connection:
             db = await aiosqlite.connect(path, isolation_level=None)
         except sqlite3.Error as error:
             raise StoreError(f"{path}: cannot be opened: {error}") from error
+        await anyio.to_thread.run_sync(load)
         connection = cls(db, path)
         try:
             await connection._prepare()

@@ -23,6 +23,12 @@ def _queries() -> dict[str, str]:
     return found
 
 
+def load() -> None:
+    """Read the files once; called in a thread before the first query."""
+    _queries()
+    migrations()
+
+
 @cache
 def migrations() -> tuple[tuple[int, str, str], ...]:
     """Return (version, name, SQL) of every migration, oldest first."""

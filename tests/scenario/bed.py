@@ -22,7 +22,7 @@ from alluvium_like.store.reader import StoreReader
 from alluvium_like.surface.status import read_status
 from alluvium_like.workspace import Workspace
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 AGENT_HEAD = "#!/bin/sh\nset -eu\n"
 
 

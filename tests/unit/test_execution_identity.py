@@ -31,7 +31,6 @@ from alluvium_like.execution.identity import (
 )
 from alluvium_like.execution.marker import RunKind, RunMarker, marked_processes, marker_of
 
-
 HERE = uuid.uuid4().hex
 
 
@@ -181,7 +180,7 @@ def test_own_children_are_neither_inherited_nor_stolen() -> None:
 @pytest.mark.usefixtures("_subreaper")
 def test_asking_for_inherited_children_costs_next_to_nothing() -> None:
     adopted_children()
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for _ in range(100):
         adopted_children()
-    assert (time.perf_counter() - begun) / 100 < 0.001
+    assert (time.thread_time() - begun) / 100 < 0.001

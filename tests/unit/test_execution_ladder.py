@@ -206,7 +206,10 @@ def test_own_children_and_those_above_are_spared() -> None:
     finally:
         child.kill()
         bury_child(child)
-    ask = "from alluvium_like.execution.recover import survivors_of; print(survivors_of({other!r}, []))"
+    ask = (
+        "from alluvium_like.execution.recover import survivors_of\n"
+        f"print(survivors_of({other!r}, []))"
+    )
     asked = subprocess.run(
         ["/bin/sh", "-c", '"$0" -c "$1"; true', sys.executable, ask],
         env={**mark, "PYTHONPATH": str(Path.cwd())},

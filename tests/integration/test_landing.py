@@ -1,0 +1,130 @@
+"""The landing against the owner's repository, also after it was killed half-way."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from alluvium_like.gitrepo.landing import Landed, LandingEnd, Owner, land
+from alluvium_like.gitrepo.runner import Git
+
+
+def git(folder: Path, *args: str) -> str:
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"}
+    identity = ["-c", "user.name=Owner", "-c", "user.email=owner@example.org"]
+    done = subprocess.run(
+        ["git", *identity, *args],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    return done.stdout.strip()
+
+
+class Place:
+    """The owner's repository, the daemon's, and one commit that is to land."""
+
+    def __init__(self, root: Path) -> None:
+        self.owner = root / "repo"
+        self.integration = root / "integration.git"
+        self.owner.mkdir()
+        git(self.owner, "init", "-q", "-b", "main")
+        for name in ("changed", "removed", "kept"):
+            (self.owner / name).write_text(f"{name}\n")
+        git(self.owner, "add", "-A")
+        git(self.owner, "commit", "-q", "-m", "start")
+        self.old = git(self.owner, "rev-parse", "HEAD")
+        git(root, "clone", "-q", "--bare", str(self.owner), str(self.integration))
+        work = root / "work"
+        git(root, "clone", "-q", str(self.integration), str(work))
+        (work / "changed").write_text("new text\n")
+        (work / "removed").unlink()
+        (work / "added").write_text("added\n")
+        (work / "link").symlink_to("kept")
+        git(work, "add", "-A")
+        git(work, "commit", "-q", "-m", "work")
+        git(work, "push", "-q", "origin", "HEAD:main")
+        self.new = git(work, "rev-parse", "HEAD")
+
+    async def land(self) -> LandingEnd:
+        owner = Owner(self.owner / ".git", "main")
+        return await land(Git("test"), owner, self.integration, self.old, self.new)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+async def test_it_fast_forwards_and_may_be_repeated(place: Place) -> None:
+    assert (await place.land()).result is Landed.LANDED
+    assert (await place.land()).result is Landed.LANDED
+    assert git(place.owner, "rev-parse", "main") == place.new
+    assert git(place.owner, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("written", [{"changed"}, {"added"}, {"removed"}, {"link", "changed"}])
+async def test_a_half_written_checkout_is_finished(place: Place, written: set[str]) -> None:
+    """What a kill in the middle of git's checkout leaves: files, with the index and ref old."""
+    if "changed" in written:
+        (place.owner / "changed").write_text("new text\n")
+    if "added" in written:
+        (place.owner / "added").write_text("added\n")
+    if "removed" in written:
+        (place.owner / "removed").unlink()
+    if "link" in written:
+        (place.owner / "link").symlink_to("kept")
+    assert (await place.land()).result is Landed.LANDED
+    assert git(place.owner, "rev-parse", "main") == place.new
+    assert git(place.owner, "status", "--porcelain") == ""
+
+
+async def test_a_half_written_checkout_with_an_edit_of_the_owner_is_left_alone(
+    place: Place,
+) -> None:
+    (place.owner / "changed").write_text("new text\n")
+    (place.owner / "added").write_text("the owner's\n")
+    before = git(place.owner, "status", "--porcelain")
+    end = await place.land()
+    assert end.result is Landed.BLOCKED
+    assert "added" in end.reason
+    assert git(place.owner, "status", "--porcelain") == before
+    assert git(place.owner, "rev-parse", "main") == place.old
+    assert (place.owner / "added").read_text() == "the owner's\n"
+
+
+async def test_a_tree_and_index_that_are_done_only_need_the_ref(place: Place) -> None:
+    git(place.owner, "fetch", "-q", str(place.integration), "main")
+    git(place.owner, "read-tree", "-m", "-u", place.old, place.new)
+    assert (await place.land()).result is Landed.LANDED
+    assert git(place.owner, "status", "--porcelain") == ""
+
+
+async def test_a_base_that_moved_is_told(place: Place) -> None:
+    git(place.owner, "commit", "-q", "--allow-empty", "-m", "owner's")
+    tip = git(place.owner, "rev-parse", "main")
+    assert (await place.land()).result is Landed.MOVED
+    assert git(place.owner, "rev-parse", "main") == tip
+
+
+async def test_a_base_checked_out_in_another_worktree_of_the_owner(place: Place) -> None:
+    git(place.owner, "checkout", "-q", "-b", "mine")
+    git(place.owner, "worktree", "add", "-q", "../second", "main")
+    assert (await place.land()).result is Landed.LANDED
+    second = place.owner.parent / "second"
+    assert (second / "added").exists()
+    assert git(second, "status", "--porcelain") == ""
+    assert git(place.owner, "rev-parse", "mine") == place.old
+
+
+async def test_the_owners_configuration_counts_in_the_checkout(place: Place) -> None:
+    """Line endings as the owner wants them, else every landed file would look edited."""
+    git(place.owner, "config", "core.autocrlf", "true")
+    (place.owner / "changed").unlink()
+    git(place.owner, "checkout", "-q", "changed")
+    assert (await place.land()).result is Landed.LANDED
+    assert (place.owner / "changed").read_bytes() == b"new text\r\n"
+    assert git(place.owner, "status", "--porcelain") == ""
