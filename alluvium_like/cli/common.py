@@ -11,11 +11,36 @@ from alluvium_like.errors import WorkspaceError
 from alluvium_like.workspace import STATE_NAME, Workspace
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def _storable(text: str) -> str:
+    """Return an argument as text that can be stored: bytes that are not UTF-8 are spelt out."""
+    if not text.strip():
+        raise typer.BadParameter("is empty")
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 TaskArgument = Annotated[
-    str, typer.Argument(metavar="TASK", help="A task's id or any unique part of it.")
+    str,
+    typer.Argument(
+        metavar="TASK", callback=_storable, help="A task's id or any unique part of it."
+    ),
+]
+AnswerArgument = Annotated[
+    str, typer.Argument(metavar="TEXT", callback=_storable, help="What the agent is told.")
 ]
 
 _chosen: Path | None = None
+
+
+def no_loop(path: Path | None) -> Path | None:
+    """Refuse a path that leads nowhere, as the value of an argument."""
+    if path is not None:
+        try:
+            path.resolve()
+        except RuntimeError:
+            raise typer.BadParameter(f"{path} is a link that leads to itself") from None
+    return path
 
 
 def choose_workspace(path: Path | None) -> None:

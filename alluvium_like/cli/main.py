@@ -1,5 +1,7 @@
 """The program: global options, the groups of commands, and the one place that reports errors."""
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -8,7 +10,7 @@ import typer
 
 from alluvium_like import __version__
 from alluvium_like.cli import daemon, service, setup, tasks
-from alluvium_like.cli.common import choose_workspace
+from alluvium_like.cli.common import choose_workspace, no_loop
 from alluvium_like.errors import AlluviumError
 
 app = typer.Typer(
@@ -34,6 +36,7 @@ def _global_options(
         typer.Option(
             "-C",
             metavar="WORKSPACE",
+            callback=no_loop,
             help="The workspace; else it is looked for from the current folder upwards.",
         ),
     ] = None,
@@ -55,18 +58,30 @@ tasks.register(app)
 
 def main() -> NoReturn:
     """Run one command; every expected failure is one clear message and exit code 1 or 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may be any bytes
     try:
-        app()
+        try:
+            app(prog_name="alluvium-like")
+        finally:
+            sys.stdout.flush()  # here, where a pipe that was closed is no surprise
     except AlluviumError as error:
         print(f"alluvium-like: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        _drop_output()
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"alluvium-like: {where}{error.strerror or error}", file=sys.stderr)
+        _drop_output()
         sys.exit(1)
     sys.exit(0)
+
+
+def _drop_output() -> None:
+    """Let the interpreter's own last flush succeed, whatever has become of stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

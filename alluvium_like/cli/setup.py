@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from alluvium_like.cli.common import JsonOption, chosen_path, print_json, workspace
+from alluvium_like.cli.common import JsonOption, chosen_path, no_loop, print_json, workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -16,10 +16,12 @@ def register(app: typer.Typer) -> None:
 
 def init(
     path: Annotated[
-        Path | None, typer.Argument(help="A new or empty folder; else the current one.")
+        Path | None,
+        typer.Argument(callback=no_loop, help="A new or empty folder; else the current one."),
     ] = None,
     repo: Annotated[
-        Path | None, typer.Option(help="Use this repository as it is instead of a new one.")
+        Path | None,
+        typer.Option(callback=no_loop, help="Use this repository as it is instead of a new one."),
     ] = None,
     agent: Annotated[str | None, typer.Option(help="Which agent's command to write down.")] = None,
 ) -> None:
@@ -53,7 +55,8 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def demo(
     path: Annotated[
-        Path | None, typer.Argument(help="A new folder for it; else a temporary one.")
+        Path | None,
+        typer.Argument(callback=no_loop, help="A new folder for it; else a temporary one."),
     ] = None,
 ) -> None:
     """Watch four dropped items become two commits and two questions, in a scratch workspace."""

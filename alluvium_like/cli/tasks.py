@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alluvium_like.cli.common import (
+    AnswerArgument,
     JsonOption,
     TaskArgument,
     act,
@@ -159,9 +160,7 @@ def diff(task: TaskArgument) -> None:
     sys.stdout.flush()
 
 
-def answer(
-    task: TaskArgument, text: Annotated[str, typer.Argument(help="What the agent is told.")]
-) -> None:
+def answer(task: TaskArgument, text: AnswerArgument) -> None:
     """Answer a task that needs a human; it runs again on its branch with the new base."""
     _on_task("answer", task, text=text)
     print("answered: the task is queued again")

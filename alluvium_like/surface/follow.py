@@ -4,12 +4,20 @@ Following waits for the file system's events on the task's own folder; every tra
 events.jsonl there, so the end of the task wakes it too.
 """
 
+import codecs
 import queue
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 
 from alluvium_like.lifecycle import ACTIVE
@@ -18,6 +26,11 @@ from alluvium_like.task import Task
 from alluvium_like.workspace import Workspace
 
 _SLOW_LOOK_SECONDS = 10.0
+# Not all events: reading the files raises some, which would keep the reader reading.
+_GROWTH: Final[list[type[FileSystemEvent]]] = [
+    *(DirCreatedEvent, FileCreatedEvent, FileModifiedEvent, FileMovedEvent)
+]
+_new_decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 
 def print_log(workspace: Workspace, task_id: str, out: TextIO) -> None:
@@ -36,7 +49,7 @@ def follow_log(workspace: Workspace, task_id: str, out: TextIO) -> None:
     system = workspace.task(task_id).system
     system.mkdir(parents=True, exist_ok=True)
     observer = Observer()
-    observer.schedule(_Any(), str(system), recursive=True)
+    observer.schedule(_Any(), str(system), recursive=True, event_filter=_GROWTH)
     observer.start()
     try:
         tail = _Tail(workspace, task_id, out)
@@ -52,11 +65,19 @@ def follow_log(workspace: Workspace, task_id: str, out: TextIO) -> None:
 
 
 @dataclass(slots=True)
+class _File:
+    """How much was read; a character whose bytes are not all there yet waits in the decoder."""
+
+    read: int = 0
+    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: _new_decoder("replace"))
+
+
+@dataclass(slots=True)
 class _Tail:
     workspace: Workspace
     task_id: str
     out: TextIO
-    read: dict[Path, int] = field(default_factory=dict)
+    begun: dict[Path, _File] = field(default_factory=dict)
 
     def pump(self) -> Task:
         """Print what is new and return the task as it was before that."""
@@ -70,16 +91,18 @@ class _Tail:
         return task
 
     def _print_new(self, path: Path) -> None:
+        file = self.begun.get(path, _File())
         try:
             with path.open("rb") as stream:
-                stream.seek(self.read.get(path, 0))
+                stream.seek(file.read)
                 data = stream.read()
         except OSError:
             return
         if not data:
             return
-        if path not in self.read:
+        if path not in self.begun:
+            self.begun[path] = file
             self.out.write(f"==> {path.relative_to(self.workspace.root)} <==\n")
-        self.read[path] = self.read.get(path, 0) + len(data)
-        text = data.decode(errors="replace")
+        file.read += len(data)
+        text = file.decoder.decode(data)
         self.out.write("".join(c if c.isprintable() or c in "\n\t\r" else "�" for c in text))

@@ -81,9 +81,7 @@ def stop_daemon(workspace: Workspace, *, force: bool, timeout_seconds: float | N
         if not is_locked(workspace):
             return "stopped"
         if not force:
-            raise DaemonUnreachable(
-                f"the daemon did not stop within {seconds:g} s; try again, or use --force"
-            ) from None
+            raise
     if not force:
         raise DaemonUnreachable(f"the daemon did not stop within {seconds:g} s; use --force")
     return _kill(workspace)

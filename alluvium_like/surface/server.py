@@ -65,6 +65,7 @@ async def _answer(line: bytes, methods: dict[str, Method]) -> dict[str, object]:
     try:
         request = json.loads(line)
         method, params = methods[request["method"]], dict(request.get("params") or {})
+        json.dumps(params, ensure_ascii=False).encode()  # text that cannot be stored fails here
     except (ValueError, KeyError, TypeError):
         return {
             "error": "the daemon does not know this request; is it another version?",
@@ -74,6 +75,6 @@ async def _answer(line: bytes, methods: dict[str, Method]) -> dict[str, object]:
         return {"result": await method(**params)}
     except AlluviumError as error:
         return {"error": str(error), "exit_code": error.exit_code}
-    except TypeError:
+    except (TypeError, ValueError, AttributeError):
         log.exception("request_misfit", method=request["method"])
         return {"error": "the request's parameters do not fit", "exit_code": 1}

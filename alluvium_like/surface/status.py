@@ -51,21 +51,37 @@ class Status:
 def read_status(workspace: Workspace) -> Status:
     """Read the status. Raises StoreError when the store cannot be read."""
     running = is_locked(workspace)
+    ignored = ignored_names(workspace)
     with StoreReader(workspace.database) as store:
-        ignored = json.loads(store.meta("ignored_names") or '[["."], []]')
         return Status(
             root=workspace.root,
             running=running,
             pid=read_pid(workspace) if running else None,
             tasks=store.counts(),
             outcomes=store.outcomes(),
-            inbox=_count(workspace.inbox, tuple(ignored[0]), tuple(ignored[1])),
+            inbox=_count(workspace.inbox, *ignored),
             quarantine=_count(workspace.quarantine, (".",), ()),
             base_branch=store.base_branch(),
             conditions=tuple(
                 Condition(row["name"], row["reason"], row["since"]) for row in store.conditions()
             ),
         )
+
+
+def ignored_names(workspace: Workspace) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the prefixes and suffixes of items that are left in the inbox.
+
+    They are as the daemon was last told, so no valid configuration is needed.
+    """
+    with StoreReader(workspace.database) as store:
+        told = store.meta("ignored_names")
+    if not told:
+        from alluvium_like.config import Config  # slow, and only needed before the first start
+
+        safety = Config().safety
+        return safety.ignore_name_prefixes, safety.ignore_name_suffixes
+    prefixes, suffixes = json.loads(told)
+    return tuple(prefixes), tuple(suffixes)
 
 
 def _count(folder: Path, prefixes: tuple[str, ...], suffixes: tuple[str, ...]) -> int:

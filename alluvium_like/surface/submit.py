@@ -1,11 +1,15 @@
 """A producer of ours: what it drops appears in the inbox whole, by one rename, and lasts."""
 
 import os
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alluvium_like.durable import fsync_dir, rename_noreplace
 from alluvium_like.errors import AlluviumError, UsageError
+from alluvium_like.surface.status import ignored_names
 from alluvium_like.workspace import Workspace
 
 EXAMPLE = b"""\
@@ -17,42 +21,62 @@ Add a file `HELLO.md` to the repository that greets whoever reads it, and commit
 
 def submit_text(workspace: Workspace, name: str, data: bytes) -> str:
     """Drop bytes as one file; returns the name it got. Raises AlluviumError."""
-    _check_name(name)
-    part = _part(workspace, name)
-    with part.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return _publish(workspace, part, name)
+    _check_name(workspace, name)
+    with _part(workspace) as part:
+        with part.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        return _publish(workspace, part, name)
 
 
 def submit_path(workspace: Workspace, source: Path, name: str = "") -> str:
     """Drop a copy of a file or folder; links in it stay links. Raises AlluviumError."""
     if not os.path.lexists(source):
         raise UsageError(f"{source}: no such file or folder")
-    name = name or source.resolve().name
-    _check_name(name)
-    part = _part(workspace, name)
-    try:
-        if source.is_dir():
-            shutil.copytree(source, part, symlinks=True)
-        else:
-            shutil.copy2(source, part)
-        _sync_all(part)
-    except (OSError, shutil.Error) as error:
-        raise AlluviumError(f"{source}: cannot be copied: {error}; {part} was left") from error
-    return _publish(workspace, part, name)
+    if not (source.is_file() or source.is_dir()):
+        raise UsageError(f"{source}: neither a file nor a folder")
+    name = name or source.absolute().name
+    _check_name(workspace, name)
+    with _part(workspace) as part:
+        try:
+            if source.is_dir():
+                shutil.copytree(source, part, symlinks=True)
+            else:
+                shutil.copy2(source, part)
+            _sync_all(part)
+        except shutil.Error as error:
+            raise AlluviumError(f"{source}: cannot be copied: {_first_trouble(error)}") from error
+        except OSError as error:
+            why = error.strerror or error
+            raise AlluviumError(f"{source}: cannot be copied: {why}") from error
+        return _publish(workspace, part, name)
 
 
-def _check_name(name: str) -> None:
+def _check_name(workspace: Workspace, name: str) -> None:
     if not name or "/" in name or "\0" in name or name.startswith("."):
         raise UsageError(f"'{name}' cannot be the name of an item; give another with --name")
+    prefixes, suffixes = ignored_names(workspace)
+    if name.startswith(prefixes) or name.endswith(suffixes):
+        raise UsageError(
+            f"'{name}' would be left in the inbox, as [safety] in config.toml says; "
+            "give another with --name"
+        )
 
 
-def _part(workspace: Workspace, name: str) -> Path:
+@contextmanager
+def _part(workspace: Workspace) -> Iterator[Path]:
+    """Give a name in the inbox that is left alone there; what is under it at the end is removed."""
     if not workspace.inbox.is_dir():
         raise AlluviumError(f"{workspace.inbox}: no such folder; 'alluvium-like init' makes it")
-    return workspace.inbox / f".{name[:200]}.{os.getpid()}.tmp"
+    part = workspace.inbox / f".submit-{secrets.token_hex(8)}.tmp"
+    try:
+        yield part
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def _publish(workspace: Workspace, part: Path, name: str) -> str:
@@ -65,7 +89,13 @@ def _publish(workspace: Workspace, part: Path, name: str) -> str:
             continue
         fsync_dir(workspace.inbox)
         return wanted
-    raise AlluviumError(f"the inbox holds too many items named like {name}; {part} was left")
+    raise AlluviumError(f"the inbox holds too many items named like {name}")
+
+
+def _first_trouble(error: shutil.Error) -> str:
+    """Say in one line what `shutil` says of every entry that it could not copy."""
+    entry, _, why = error.args[0][0]
+    return f"{entry}: {why}"
 
 
 def _sync_all(path: Path) -> None:

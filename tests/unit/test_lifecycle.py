@@ -1,0 +1,94 @@
+"""The law of the lifecycle: every state reachable, every end judged by the table."""
+
+import itertools
+
+import pytest
+
+from alluvium_like.lifecycle import (
+    TRANSITIONS,
+    AttemptFacts,
+    AttemptVerdict,
+    Claim,
+    Ending,
+    State,
+    Verdict,
+    judge_attempt,
+    revise_or_escalate,
+)
+
+
+def facts(
+    ending: Ending = Ending.EXITED,
+    exit_code: int | None = 0,
+    claim: Claim = Claim.NOTHING,
+    *,
+    asked_human: bool = False,
+    changed: bool = True,
+    continued: bool = False,
+    trouble: str = "",
+) -> AttemptFacts:
+    return AttemptFacts(ending, exit_code, claim, asked_human, changed, continued, trouble)
+
+
+def test_every_state_has_a_row_and_can_be_reached() -> None:
+    assert set(TRANSITIONS) == set(State)
+    reached = {State.QUEUED, State.WAITING}
+    for _ in State:
+        reached |= {to for state in reached for to in TRANSITIONS[state]}
+    assert reached == set(State)
+
+
+def test_done_is_for_good_and_only_the_integrator_or_a_noop_gets_there() -> None:
+    assert TRANSITIONS[State.DONE] == frozenset()
+    before = {state for state, targets in TRANSITIONS.items() if State.DONE in targets}
+    assert before == {State.RUNNING, State.INTEGRATING}
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict"),
+    [
+        (facts(), AttemptVerdict.TO_INTEGRATOR),
+        (facts(claim=Claim.SUCCEEDED), AttemptVerdict.TO_INTEGRATOR),
+        (facts(changed=False), AttemptVerdict.NOOP),
+        (facts(changed=False, continued=True), AttemptVerdict.TO_INTEGRATOR),
+        (facts(claim=Claim.NEEDS_HUMAN), AttemptVerdict.ASK_HUMAN),
+        (facts(asked_human=True, claim=Claim.SUCCEEDED), AttemptVerdict.ASK_HUMAN),
+        (facts(claim=Claim.FAILED), AttemptVerdict.FAILED),
+        (facts(trouble="elsewhere"), AttemptVerdict.ASK_HUMAN),
+        (facts(exit_code=3), AttemptVerdict.RETRY),
+        (facts(exit_code=-9), AttemptVerdict.RETRY),
+        (facts(Ending.TIMED_OUT, -15), AttemptVerdict.RETRY),
+        (facts(Ending.NOT_STARTED, None), AttemptVerdict.RETRY),
+        (facts(Ending.SHUTDOWN, -15), AttemptVerdict.AGAIN_UNCOUNTED),
+        (facts(Ending.LOST, None), AttemptVerdict.AGAIN_UNCOUNTED),
+        (facts(Ending.CANCELLED, -15), AttemptVerdict.CANCELLED),
+    ],
+)
+def test_the_table_of_attempt_ends(seen: AttemptFacts, verdict: AttemptVerdict) -> None:
+    assert judge_attempt(seen) is verdict
+
+
+def test_nothing_but_a_clean_exit_ever_reaches_the_integrator() -> None:
+    """Whatever an agent claims, writes or commits."""
+    choices = itertools.product(
+        Ending, (0, 1, -9, None), Claim, (True, False), (True, False), (True, False), ("", "x")
+    )
+    for ending, code, claim, asked, changed, continued, trouble in choices:
+        verdict = judge_attempt(
+            AttemptFacts(ending, code, claim, asked, changed, continued, trouble)
+        )
+        if verdict in (AttemptVerdict.TO_INTEGRATOR, AttemptVerdict.NOOP):
+            assert ending is Ending.EXITED
+            assert code == 0
+            assert claim in (Claim.SUCCEEDED, Claim.NOTHING)
+            assert not asked
+            assert not trouble
+
+
+def test_rounds_end_with_a_person() -> None:
+    assert [revise_or_escalate(n, 2) for n in range(4)] == [
+        Verdict.REVISE,
+        Verdict.REVISE,
+        Verdict.ESCALATE,
+        Verdict.ESCALATE,
+    ]
