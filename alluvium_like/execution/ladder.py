@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import anyio
 from anyio import to_thread
 
+from alluvium_like.clock import monotonic
 from alluvium_like.execution.identity import (
     ProcessIdentity,
     is_alive,
@@ -65,15 +66,15 @@ async def _terminate(
 
 
 async def _kill(find: Find, signalled: set[ProcessIdentity]) -> None:
-    found: list[ProcessIdentity] = []
-    with anyio.move_on_after(_KILL_SECONDS):
-        while found := await to_thread.run_sync(find):
-            await _signal_all(found, signal.SIGKILL)
-            signalled.update(found)
-            with anyio.move_on_after(_ROUND_SECONDS):
-                await _until_gone(found)
-    if found:
-        log.error("processes_outlived_kill", pids=[identity.pid for identity in found])
+    deadline = monotonic() + _KILL_SECONDS
+    while found := await to_thread.run_sync(find):
+        await _signal_all(found, signal.SIGKILL)
+        signalled.update(found)
+        if monotonic() > deadline:
+            log.error("processes_outlived_kill", pids=[identity.pid for identity in found])
+            return
+        with anyio.move_on_after(_ROUND_SECONDS):
+            await _until_gone(found)
 
 
 async def _signal_all(identities: Iterable[ProcessIdentity], number: signal.Signals) -> None:

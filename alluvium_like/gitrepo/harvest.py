@@ -111,7 +111,7 @@ async def harvest(
             stray = f"refs/alluvium/strays/{task_id}/{left}"
             await git.run("update-ref", stray, left, git_dir=store)
             trouble = trouble or "the agent left changes beside commits that do not contain them"
-    if commit != tip.stored:
+    if commit not in (tip.stored, start.commit):
         await git.run("update-ref", task_ref(task_id), commit, git_dir=store)
     done = await git.run(
         "rev-parse", f"{commit}^{{tree}}", f"{start.commit}^{{tree}}", git_dir=store

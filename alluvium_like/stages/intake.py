@@ -42,6 +42,14 @@ class _Claim:
     item: Item
 
 
+@dataclass(frozen=True, slots=True)
+class _Stuck:
+    """An item that can be taken neither into a task nor into quarantine."""
+
+    reason: str
+    not_before: float  # monotonic; only a look that happens anyway tries it again
+
+
 class Intake:
     """The stage that empties the inbox."""
 
@@ -49,7 +57,7 @@ class Intake:
         self._parts = parts
         self._ignore_settle = ignore_settle
         self._settling = Settling(0.0)
-        self._stuck: set[Item] = set()
+        self._stuck: dict[Item, _Stuck] = {}
         self._told: Ignore | None = None
         self.idle = False
         self._last_look = monotonic()
@@ -77,8 +85,7 @@ class Intake:
             await parts.store.set_condition(_CONDITION, f"the inbox is not being emptied: {error}")
             await self.finish_half_claims()
             return _BACK_OFF_SECONDS
-        if await parts.store.conditions(_CONDITION):
-            await parts.store.clear_condition(_CONDITION)
+        await self._tell_stuck()
         self._last_look = monotonic()
         due = self._settling.next_look()
         self.idle = due is None
@@ -97,11 +104,24 @@ class Intake:
         await self._tell(ignore)
         inbox = self._parts.workspace.inbox
         items = await anyio.to_thread.run_sync(list_items, inbox, ignore)
-        self._stuck &= set(items)
-        self._settling.update([i for i in items if i not in self._stuck], renamed, monotonic())
+        now = monotonic()
+        self._stuck = {item: self._stuck[item] for item in items if item in self._stuck}
+        held_back = {item for item, stuck in self._stuck.items() if now < stuck.not_before}
+        self._settling.update([i for i in items if i not in held_back], renamed, now)
         due = self._settling.due(monotonic())
         for start in range(0, len(due), _BATCH):
             await self._take_batch(due[start : start + _BATCH])
+
+    async def _tell_stuck(self) -> None:
+        """Show in `status` what cannot be taken out of the inbox."""
+        store = self._parts.store
+        if self._stuck:
+            item, stuck = next(iter(self._stuck.items()))
+            others = f" (and {len(self._stuck) - 1} more)" if len(self._stuck) > 1 else ""
+            name = display_name(item.name)
+            await store.set_condition(_CONDITION, f"{name}{others} is stuck: {stuck.reason}")
+        elif await store.conditions(_CONDITION):
+            await store.clear_condition(_CONDITION)
 
     async def _tell(self, ignore: Ignore) -> None:
         """Store what is ignored, so that `status` counts the inbox without the configuration."""
@@ -151,6 +171,7 @@ class Intake:
                 await tx.run("end_claim", task_id=claim.task_id)
         parts.wakes.dispatch.set()
         for claim in moved:
+            self._stuck.pop(claim.item, None)
             log.info("item_claimed", task_id=claim.task_id, name=display_name(claim.item.name))
         for item, failed in refused:
             if failed.code != errno.ENOENT:  # else its owner took it back
@@ -181,9 +202,11 @@ class Intake:
                 quarantine, workspace.inbox, item, workspace.quarantine, reason
             )
         except ClaimFailed as failed:
-            self._stuck.add(item)  # not looked at again until it is another one
-            log.warning("item_stuck", name=name, reason=reason, why_not_moved=failed.reason)
+            if item not in self._stuck:
+                log.warning("item_stuck", name=name, reason=reason, why_not_moved=failed.reason)
+            self._stuck[item] = _Stuck(failed.reason, monotonic() + _BACK_OFF_SECONDS)
             return
+        self._stuck.pop(item, None)
         log.warning("item_quarantined", name=name, reason=reason, folder=folder.name)
 
     async def finish_half_claims(self) -> None:

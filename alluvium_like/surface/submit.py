@@ -36,6 +36,8 @@ def submit_path(workspace: Workspace, source: Path, name: str = "") -> str:
         raise UsageError(f"{source}: no such file or folder")
     if not (source.is_file() or source.is_dir()):
         raise UsageError(f"{source}: neither a file nor a folder")
+    if workspace.inbox.is_relative_to(source.resolve()):
+        raise UsageError(f"{source}: holds the inbox itself")
     name = name or source.absolute().name
     _check_name(workspace, name)
     with _part(workspace) as part:

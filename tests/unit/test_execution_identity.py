@@ -144,7 +144,8 @@ if os.fork() == 0:
 
 
 def leave_orphan(act: str) -> None:
-    subprocess.run([sys.executable, "-S", "-c", ORPHAN.format(act=act)], check=True)
+    argv = [sys.executable, "-S", "-c", ORPHAN.format(act=act)]
+    subprocess.run(argv, check=True, start_new_session=True)
 
 
 @pytest.mark.usefixtures("_subreaper")

@@ -121,7 +121,7 @@ async def test_many_at_once_without_process_descriptors(monkeypatch: pytest.Monk
 
 
 async def test_who_cannot_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "_KILL_SECONDS", 0.05)
+    monkeypatch.setattr(ladder, "_KILL_SECONDS", 0.0)
     with standing(STUBBORN) as stranger:
         forged = replace(stranger, started="1")
         with capture_logs() as logs:

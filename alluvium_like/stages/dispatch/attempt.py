@@ -6,6 +6,7 @@ Work is fetched whatever the verdict: a failed attempt's branch is kept.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
@@ -18,7 +19,7 @@ from alluvium_like.clock import utc_stamp
 from alluvium_like.durable import write_atomic
 from alluvium_like.errors import AlluviumError, StaleTransition
 from alluvium_like.execution.identity import ProcessIdentity
-from alluvium_like.execution.process import RunEnd, run_supervised
+from alluvium_like.execution.process import RunEnd, StopRequest, run_supervised
 from alluvium_like.gitrepo.harvest import Harvest, harvest
 from alluvium_like.gitrepo.workshop import set_aside
 from alluvium_like.lifecycle import (
@@ -40,71 +41,95 @@ log = get_logger(__name__)
 LONGEST_BACK_OFF = timedelta(hours=1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was seen of an ended attempt; `work` is None where Git was not looked at."""
+
+    end: RunEnd
+    work: Harvest | None
+    claim: ClaimRead
+    question: str | None
+
+
 async def run_attempt(parts: Parts, task: Task, process_gone: Callable[[], None]) -> None:
     """Run one attempt of a task in state running; the row afterwards says what became of it.
 
-    `process_gone` is called when nothing of the attempt's processes is left.
+    `process_gone` is called when nothing of the attempt's processes is left. The workshop is gone
+    before the row moves: from then on the next attempt may begin.
     """
     with structlog.contextvars.bound_contextvars(task_id=task.id, attempt=task.attempt):
         request = parts.runs.begin(task.id)
         try:
-            try:
-                prepared = await prepare(parts, task)
-            except (AlluviumError, OSError) as error:
-                log.exception("attempt_not_prepared")
-                end = RunEnd(Ending.NOT_STARTED, None, f"could not be prepared: {error}", 0.0, 0)
-                await _conclude(parts, task, end, None, None)
-                return
-            log.info("attempt_starting", start=prepared.start.commit[:10])
-
-            async def store_identity(identity: ProcessIdentity) -> None:
-                await parts.store.write(
-                    "identify_attempt",
-                    task_id=task.id,
-                    number=task.attempt,
-                    pid=identity.pid,
-                    started=identity.started,
-                    boot_id=identity.boot_id,
-                )
-
-            end = await run_supervised(prepared.spec, on_started=store_identity, stop=request)
-            process_gone()
-            log.info("attempt_ended", ending=end.ending, exit_code=end.exit_code)
-            await _take_in(parts, task, prepared, end)
+            seen = await _run_and_look(parts, task, request, process_gone)
         finally:
             parts.runs.end(task.id)
+        await _conclude(parts, task, seen)
 
 
-async def _take_in(parts: Parts, task: Task, prepared: Prepared, end: RunEnd) -> None:
+async def _run_and_look(
+    parts: Parts, task: Task, request: StopRequest, process_gone: Callable[[], None]
+) -> _Seen:
     work = None
-    if end.ending is not Ending.SHUTDOWN:
-        try:
-            work = await harvest(
-                parts.git,
-                prepared.workshop,
-                prepared.source,
-                task_id=task.id,
-                branch=task.branch,
-                start=prepared.start,
-                author=parts.settings.identity,
-            )
-        except AlluviumError as error:
-            log.exception("harvest_failed")
-            work = Harvest(prepared.start.commit, changed=False, trouble=str(error))
-    await _conclude(parts, task, end, work, prepared)
-    trash = parts.workspace.trash
-    await anyio.to_thread.run_sync(
-        set_aside, prepared.workshop, trash, f"{utc_stamp()}-{task.attempt}"
-    )
-    parts.wakes.janitor.set()
-
-
-async def _conclude(
-    parts: Parts, task: Task, end: RunEnd, work: Harvest | None, prepared: Prepared | None
-) -> None:
+    try:
+        prepared = await prepare(parts, task)
+    except (AlluviumError, OSError) as error:
+        log.exception("attempt_not_prepared")
+        end = RunEnd(Ending.NOT_STARTED, None, f"could not be prepared: {error}", 0.0, 0)
+    else:
+        end = await _run(parts, task, prepared, request)
+        process_gone()
+        if end.ending is not Ending.SHUTDOWN:
+            work = await _take_in(parts, task, prepared)
+        unique = f"{utc_stamp()}-{task.attempt}"
+        trash = parts.workspace.trash
+        await anyio.to_thread.run_sync(set_aside, prepared.workshop, trash, unique)
+        parts.wakes.janitor.set()
     agent_dir = parts.workspace.task(task.id).agent
     claim = await anyio.to_thread.run_sync(read_claim, agent_dir)
     question = await anyio.to_thread.run_sync(read_question, agent_dir)
+    return _Seen(end, work, claim, question)
+
+
+async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopRequest) -> RunEnd:
+    async def store_identity(identity: ProcessIdentity) -> None:
+        await parts.store.write(
+            "identify_attempt",
+            task_id=task.id,
+            number=task.attempt,
+            pid=identity.pid,
+            started=identity.started,
+            boot_id=identity.boot_id,
+        )
+
+    log.info("attempt_starting", start=prepared.start.commit[:10])
+    end = await run_supervised(prepared.spec, on_started=store_identity, stop=request)
+    log.info("attempt_ended", ending=end.ending, exit_code=end.exit_code)
+    return end
+
+
+async def _take_in(parts: Parts, task: Task, prepared: Prepared) -> Harvest:
+    try:
+        work = await harvest(
+            parts.git,
+            prepared.workshop,
+            prepared.source,
+            task_id=task.id,
+            branch=task.branch,
+            start=prepared.start,
+            author=parts.settings.identity,
+        )
+    except AlluviumError as error:
+        log.exception("harvest_failed")
+        return Harvest(prepared.start.commit, changed=False, trouble=str(error))
+    if work.changed:
+        diff = await parts.integration.diff(prepared.start.commit, work.commit)
+        patch = parts.workspace.task(task.id).system / "patch.diff"
+        await anyio.to_thread.run_sync(write_atomic, patch, diff)
+    return work
+
+
+async def _conclude(parts: Parts, task: Task, seen: _Seen) -> None:
+    end, work, claim, question = seen.end, seen.work, seen.claim, seen.question
     verdict = judge_attempt(
         AttemptFacts(
             ending=end.ending,
@@ -117,10 +142,6 @@ async def _conclude(
         )
     )
     reason = _reason(verdict, end, work, claim)
-    if work is not None and prepared is not None and work.changed:
-        diff = await parts.integration.diff(prepared.start.commit, work.commit)
-        patch = parts.workspace.task(task.id).system / "patch.diff"
-        await anyio.to_thread.run_sync(write_atomic, patch, diff)
     ended: dict[str, str | int | None] = {
         "task_id": task.id,
         "number": task.attempt,

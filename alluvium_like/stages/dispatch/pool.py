@@ -11,13 +11,15 @@ import anyio
 import anyio.abc
 
 from alluvium_like.clock import utc_now
-from alluvium_like.errors import StaleTransition
+from alluvium_like.errors import AlluviumError, StaleTransition
 from alluvium_like.log import get_logger
 from alluvium_like.stages.dispatch.attempt import LONGEST_BACK_OFF, run_attempt
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
 from alluvium_like.task import Task
 
 log = get_logger(__name__)
+
+_BACK_OFF_SECONDS = 5.0
 
 
 class Dispatch:
@@ -37,8 +39,13 @@ class Dispatch:
         """Start attempts until the daemon stops, then return when the last one has ended."""
         async with anyio.create_task_group() as attempts:
             while not self._parts.runs.stopping:
-                await self._fill(attempts)
-                await self._parts.wakes.dispatch.wait(await self._next_look())
+                try:
+                    await self._fill(attempts)
+                    at_most = await self._next_look()
+                except AlluviumError:
+                    log.exception("dispatch_failed")
+                    at_most = _BACK_OFF_SECONDS
+                await self._parts.wakes.dispatch.wait(at_most)
 
     async def _fill(self, attempts: anyio.abc.TaskGroup) -> None:
         parts = self._parts
