@@ -78,10 +78,9 @@ class _Tip:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The tree of the files as they lie, and that of the commit that they lie on."""
+    """The tree of the files as they lie."""
 
     tree: str
-    committed: str
     trouble: str = ""
     notes: tuple[str, ...] = ()
 
@@ -99,24 +98,23 @@ async def harvest(
     """Bring an attempt's work to refs/alluvium/tasks/<id>, whole. Raises GitFailed."""
     tip = await _fetch_commits(git, workshop, source, task_id, branch, start)
     store = source.integration
-    files = await _read_files(git, workshop, store, start, tip.files_on)
+    names = (f"{commit}^{{tree}}" for commit in (tip.files_on, tip.commit, start.commit))
+    trees = await git.run("rev-parse", *names, git_dir=store)
+    committed, tree, start_tree = trees.stdout.decode().split()
+    files = await _read_files(git, workshop, store, start, tip.files_on, committed)
     commit, trouble = tip.commit, tip.trouble or files.trouble
-    if files.tree != files.committed:
+    if files.tree != committed:
         left = await _commit_for_agent(
             git, workshop, store, files.tree, tip.files_on, start, author
         )
         if tip.files_on == tip.commit:
-            commit = left
+            commit, tree = left, files.tree
         else:
             stray = f"refs/alluvium/strays/{task_id}/{left}"
             await git.run("update-ref", stray, left, git_dir=store)
             trouble = trouble or "the agent left changes beside commits that do not contain them"
     if commit not in (tip.stored, start.commit):
         await git.run("update-ref", task_ref(task_id), commit, git_dir=store)
-    done = await git.run(
-        "rev-parse", f"{commit}^{{tree}}", f"{start.commit}^{{tree}}", git_dir=store
-    )
-    tree, start_tree = done.stdout.decode().split()
     return Harvest(
         commit,
         changed=tree != start_tree or bool(start.merge and commit != start.commit),
@@ -216,17 +214,16 @@ def _moved(places: dict[str, str], branch: str) -> tuple[str, ...]:
 
 
 async def _read_files(
-    git: Git, workshop: Workshop, store: Path, start: Start, commit: str
+    git: Git, workshop: Workshop, store: Path, start: Start, commit: str, committed: str
 ) -> _Files:
-    """Read the files that lie on `commit` through our own index.
+    """Read the files that lie on `commit`, whose tree is `committed`, through our own index.
 
     It knows them as they were given out, so only what was touched is read again, and nothing that
     the agent's Git says counts.
     """
-    committed = first_line(await git.run("rev-parse", f"{commit}^{{tree}}", git_dir=store))
     if not await anyio.to_thread.run_sync(ws.tree_is_ours, workshop):
         gone = "the agent deleted or replaced its worktree"
-        return _Files(committed, committed, trouble=gone)
+        return _Files(committed, trouble=gone)
     door = Door(git, store, workshop)
     try:
         if commit != start.commit:
@@ -235,12 +232,12 @@ async def _read_files(
         tree = await door.line("write-tree")
     except GitFailed as error:
         unreadable = f"the agent's files cannot be committed: {error}"
-        return _Files(committed, committed, trouble=unreadable)
+        return _Files(committed, trouble=unreadable)
     if tree == committed:
-        return _Files(tree, committed)
+        return _Files(tree)
     tree, nested = await _without_nested_repositories(door, committed, tree)
     notes = tuple(f"{path} is a Git repository of its own: left out" for path in nested)
-    return _Files(tree, committed, notes=notes)
+    return _Files(tree, notes=notes)
 
 
 async def _without_nested_repositories(door: Door, old: str, new: str) -> tuple[str, list[str]]:

@@ -47,6 +47,7 @@ class Integration:
         self._lock = anyio.Lock()
         self._object_format = "sha1"
         self._tags: tuple[tuple[str, str], ...] = ()
+        self._newest = ("", "")
         self.path = path
         self.base_branch = base_branch
         self.seen = ""
@@ -174,11 +175,16 @@ class Integration:
             committer=committer,
             stdin=message.encode(errors="replace"),
         )
-        return first_line(done)
+        made = first_line(done)
+        self._newest = (made, tree)
+        return made
 
     async def tree_of(self, commit: str) -> str:
-        """Return the tree of a commit."""
-        return first_line(await self._run("rev-parse", f"{commit}^{{tree}}"))
+        """Return the tree of a commit; that of the newest one, asked for most, is known."""
+        if self._newest[0] != commit:
+            tree = first_line(await self._run("rev-parse", f"{commit}^{{tree}}"))
+            self._newest = (commit, tree)
+        return self._newest[1]
 
     async def hold(self, candidates: Mapping[str, str], base: str) -> None:
         """Keep candidates (task id to commit) and our base on top of them, all or nothing."""

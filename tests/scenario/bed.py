@@ -24,6 +24,21 @@ from alluvium_like.workspace import Workspace
 
 PATIENCE_SECONDS = 60.0
 AGENT_HEAD = "#!/bin/sh\nset -eu\n"
+PROGRAM = (sys.executable, "-P", "-m", "alluvium_like")
+
+
+class Witness:
+    """Tells whether one process lives, and never takes another with its number for it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fd = os.pidfd_open(pid)
+
+    def alive(self) -> bool:
+        return not select.select([self._fd], [], [], 0)[0]
+
+    def ends_within(self, seconds: float) -> bool:
+        return bool(select.select([self._fd], [], [], seconds)[0])
 
 
 class Bed:
@@ -44,18 +59,36 @@ class Bed:
 
     def cli(self, *args: str, code: int = 0, stdin: str | None = None) -> str:
         """Run one command and return its output; its exit code must be `code`."""
+        done = self.run("-C", str(self.root), *args, stdin=stdin)
+        assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
+        return done.stdout if code == 0 else done.stderr
+
+    def run(
+        self, *args: str | bytes, cwd: Path | None = None, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command as it is, whatever its end; a traceback is never one."""
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "alluvium_like", "-C", str(self.root), *args],
+            [*PROGRAM, *args],
             capture_output=True,
             text=True,
             env=self.environment,
+            cwd=cwd,
             input=stdin,
             timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
-        assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
-        return done.stdout if code == 0 else done.stderr
+        return done
+
+    def spawn(self, *args: str) -> subprocess.Popen[str]:
+        """Begin one command; its output is piped."""
+        return subprocess.Popen(
+            [*PROGRAM, "-C", str(self.root), *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        )
 
     def json(self, *args: str) -> Any:
         return json.loads(self.cli(*args, "--json"))
