@@ -21,7 +21,7 @@ from alluvium_like.config import Config, load_config
 from alluvium_like.config.load import changed_keys
 from alluvium_like.config.tables import RESTART_KEYS
 from alluvium_like.errors import ConfigError, WorkspaceError
-from alluvium_like.execution.adopt import become_subreaper
+from alluvium_like.execution.adopt import become_subreaper, reap_orphans
 from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.locate import locate_owner
 from alluvium_like.gitrepo.runner import Git
@@ -154,6 +154,7 @@ class Supervisor:
         """Run until told to stop, or in once-mode until nothing is left to do."""
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._listen_to_signals)
+            outer.start_soon(reap_orphans)
             await outer.start(partial(serve_control, self._parts.workspace, self._methods()))
             async with anyio.create_task_group() as stages:
                 for stage in (

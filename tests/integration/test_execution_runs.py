@@ -1,6 +1,5 @@
 """One supervised run against real processes: how it ends, what it leaves, what it prints."""
 
-import fcntl
 import os
 import resource
 import sys
@@ -18,7 +17,6 @@ from blockbuster import blockbuster_ctx
 from alluvium_like.execution.adopt import adopted_children, become_subreaper, reap_orphans
 from alluvium_like.execution.identity import ProcessIdentity, identity_of, is_alive
 from alluvium_like.execution.marker import MARKER_VARIABLE, RunKind, RunMarker
-from alluvium_like.execution.output import OutputPump
 from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
 from alluvium_like.execution.table import read_row
 from alluvium_like.lifecycle import Ending
@@ -119,59 +117,9 @@ async def test_environment_is_complete_and_carries_the_mark(tmp_path: Path) -> N
     assert sorted(lines) == [f"{MARKER_VARIABLE}={spec.marker}", "ONLY=this"]
 
 
-async def test_output_is_kept_apart_or_merged_and_appended(tmp_path: Path) -> None:
-    argv = ["sh", "-c", "echo out; echo err >&2; echo again; exit 3"]
-    apart = make_spec(tmp_path, argv)
-    assert (await run(apart)).exit_code == 3
-    assert apart.stdout_path.read_text() == "out\nagain\n"
-    assert apart.stderr_path.read_text() == "err\n"
-    merged = make_spec(tmp_path, argv, stderr_path=apart.stdout_path)
-    await run(merged)
-    assert merged.stdout_path.read_text() == "out\nagain\nout\nerr\nagain\n"
-
-
-async def test_standard_input_is_given_whole_and_need_not_be_read(tmp_path: Path) -> None:
-    prompt = b"a prompt\n" * 200_000
-    spec = make_spec(tmp_path, ["cat"], stdin=prompt, output_limit_bytes=len(prompt))
-    await run(spec)
-    assert spec.stdout_path.read_bytes() == prompt
-    assert (await run(make_spec(tmp_path, ["true"], stdin=prompt))).exit_code == 0
-    assert (await run(make_spec(tmp_path, ["cat"]))).exit_code == 0
-
-
 async def test_a_signal_is_a_negative_code(tmp_path: Path) -> None:
     end = await run(make_spec(tmp_path, ["sh", "-c", "kill -ABRT $$"]))
     assert (end.ending, end.exit_code, end.reason) == (Ending.EXITED, -6, "ended by SIGABRT")
-
-
-async def test_endless_output_is_capped_without_stalling_the_run(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, ["head", "-c", "50000000", "/dev/zero"], output_limit_bytes=1000)
-    end = await run(spec)
-    assert end.exit_code == 0
-    assert end.duration_seconds < 5
-    note = b"\n[output limit of 1000 bytes reached; the rest was dropped]\n"
-    assert spec.stdout_path.read_bytes() == b"\0" * 1000 + note
-
-
-async def test_output_of_exactly_the_limit_gets_no_note(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, ["printf", "12345"], output_limit_bytes=5)
-    await run(spec)
-    assert spec.stdout_path.read_text() == "12345"
-
-
-def test_what_is_still_in_the_pipe_is_kept(tmp_path: Path) -> None:
-    pump = OutputPump(tmp_path / "out", tmp_path / "out", 1 << 20)
-    fcntl.fcntl(pump.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)
-    os.write(pump.stdout, b"x" * (1 << 20))
-    pump.finish()
-    pump.hand_over()
-    assert (tmp_path / "out").stat().st_size == 1 << 20
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-async def test_a_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, ["head", "-c", "1000000", "/dev/zero"])
-    assert (await run(replace(spec, stdout_path=Path("/dev/full")))).exit_code == 0
 
 
 async def test_the_deadline_lets_a_process_say_goodbye(tmp_path: Path) -> None:
@@ -373,10 +321,3 @@ async def test_inherited_children_are_reaped_while_the_run_goes_on(tmp_path: Pat
                 await anyio.sleep(0.005)
         stop.stop(Ending.CANCELLED)
         tasks.cancel_scope.cancel()
-
-
-async def test_an_output_path_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, ["echo", "x"])
-    spec.stdout_path.symlink_to(tmp_path / "precious")
-    assert (await run(spec)).ending is Ending.NOT_STARTED
-    assert not (tmp_path / "precious").exists()
