@@ -59,7 +59,7 @@ def demo(
         typer.Argument(callback=no_loop, help="A new folder for it; else a temporary one."),
     ] = None,
 ) -> None:
-    """Watch four dropped items become two commits and two questions, in a scratch workspace."""
+    """Watch four dropped items become a commit, a noop and two questions."""
     from alluvium_like.cli.demo import run_demo
 
     run_demo(path)

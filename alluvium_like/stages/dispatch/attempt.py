@@ -64,6 +64,8 @@ async def run_attempt(parts: Parts, task: Task, process_gone: Callable[[], None]
         finally:
             parts.runs.end(task.id)
         await _conclude(parts, task, seen)
+        if seen.work is not None and seen.work.changed:
+            await _write_patch(parts, task.id, seen.work)
 
 
 async def _run_and_look(
@@ -85,9 +87,17 @@ async def _run_and_look(
         await anyio.to_thread.run_sync(set_aside, prepared.workshop, trash, unique)
         parts.wakes.janitor.set()
     agent_dir = parts.workspace.task(task.id).agent
-    claim = await anyio.to_thread.run_sync(read_claim, agent_dir)
-    question = await anyio.to_thread.run_sync(read_question, agent_dir)
+    claim, question = await anyio.to_thread.run_sync(
+        lambda: (read_claim(agent_dir), read_question(agent_dir))
+    )
     return _Seen(end, work, claim, question)
+
+
+async def _write_patch(parts: Parts, task_id: str, work: Harvest) -> None:
+    """Write patch.diff for people, after the row: nobody waits for it."""
+    diff = await parts.integration.diff(work.start, work.commit)
+    patch = parts.workspace.task(task_id).system / "patch.diff"
+    await anyio.to_thread.run_sync(write_atomic, patch, diff)
 
 
 async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopRequest) -> RunEnd:
@@ -109,7 +119,7 @@ async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopReques
 
 async def _take_in(parts: Parts, task: Task, prepared: Prepared) -> Harvest:
     try:
-        work = await harvest(
+        return await harvest(
             parts.git,
             prepared.workshop,
             prepared.source,
@@ -120,12 +130,8 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared) -> Harvest:
         )
     except AlluviumError as error:
         log.exception("harvest_failed")
-        return Harvest(prepared.start.commit, changed=False, trouble=str(error))
-    if work.changed:
-        diff = await parts.integration.diff(prepared.start.commit, work.commit)
-        patch = parts.workspace.task(task.id).system / "patch.diff"
-        await anyio.to_thread.run_sync(write_atomic, patch, diff)
-    return work
+        start = prepared.start.commit
+        return Harvest(start, start, changed=False, trouble=str(error))
 
 
 async def _conclude(parts: Parts, task: Task, seen: _Seen) -> None:
