@@ -69,8 +69,8 @@ class Agent(_Table):
     )
     env: Variables = Field(
         default=(),
-        description="Names of further environment variables that are passed on to the agent and "
-        'to the tests, such as ["OPENAI_API_KEY"]. The environment holds nothing else but the '
+        description="Names of further environment variables that are passed on to the agent, "
+        'such as ["OPENAI_API_KEY"]. Its environment holds nothing else but ALLUVIUM_* and the '
         "basics: PATH, HOME, USER, SHELL, LANG, LC_*, TERM, TZ, TMPDIR.",
     )
     output_limit_bytes: int = Field(
@@ -153,8 +153,8 @@ class Safety(_Table):
     shutdown_grace_seconds: Seconds = Field(
         default=10,
         ge=0,
-        description="How long running agents may go on when the daemon is stopped; after that "
-        "they are ended, and their tasks run again at the next start.",
+        description="How long a process may take to end after it was asked to (TERM), before it "
+        "is killed: when the daemon stops, at a deadline, at a cancel.",
     )
     ignore_name_prefixes: Texts = Field(
         default=(".",), description="Items whose names begin so are left in the inbox."

@@ -49,11 +49,17 @@ def follow_log(workspace: Workspace, task_id: str, out: TextIO) -> None:
     system = workspace.task(task_id).system
     system.mkdir(parents=True, exist_ok=True)
     observer = Observer()
-    observer.schedule(_Any(), str(system), recursive=True, event_filter=_GROWTH)
+    observer.schedule(_Any(), str(system), event_filter=_GROWTH)
     observer.start()
+    watched = {system}
     try:
         tail = _Tail(workspace, task_id, out)
-        while tail.pump().state in ACTIVE:
+        while (task := tail.pump()).state in ACTIVE:
+            attempt = workspace.task(task_id).attempt(task.attempt)
+            if attempt not in watched and attempt.is_dir():
+                watched.add(attempt)
+                observer.schedule(_Any(), str(attempt), event_filter=_GROWTH)
+                continue  # what came before the watch is printed now
             try:
                 changes.get(timeout=_SLOW_LOOK_SECONDS)
             except queue.Empty:

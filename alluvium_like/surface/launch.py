@@ -48,21 +48,32 @@ def start_in_background(workspace: Workspace) -> int:
                 )
             os.close(held)
             try:
-                if _is_ready(ready, alive):
-                    child.returncode = 0  # it lives on; nobody waits for it here
-                    return child.pid
+                is_ready = _is_ready(ready, alive)
+            except TimeoutError:
+                child.returncode = 0
+                raise DaemonUnreachable(
+                    f"not ready after {_READY_SECONDS:g} s; see {workspace.log_file}"
+                ) from None
             finally:
                 os.close(alive)
+    if is_ready:
+        child.returncode = 0  # it lives on; nobody waits for it here
+        return child.pid
+    child.wait()  # its end of the pipe closes a moment before it is gone
     text = words.read_text(errors="replace").strip().removeprefix("alluvium-like: ")
-    if child.poll() is None:
-        child.returncode = 0
-        raise DaemonUnreachable(f"not ready after {_READY_SECONDS:g} s; see {workspace.log_file}")
     raise AlluviumError(text or f"the daemon ended at once; see {workspace.log_file}")
 
 
 def _is_ready(ready: socket.socket, alive: int) -> bool:
-    found, _, _ = select.select([ready.fileno(), alive], [], [], _READY_SECONDS)
-    return ready.fileno() in found and b"READY=1" in ready.recv(4096)
+    """Return true when the daemon says so, false when it is dying. Raises TimeoutError."""
+    while True:
+        found, _, _ = select.select([ready.fileno(), alive], [], [], _READY_SECONDS)
+        if not found:
+            raise TimeoutError
+        if ready.fileno() in found and b"READY=1" in ready.recv(4096):
+            return True
+        if alive in found:
+            return False
 
 
 def stop_daemon(workspace: Workspace, *, force: bool, timeout_seconds: float | None) -> str:

@@ -121,7 +121,7 @@ def test_failed_tasks_are_retried_and_questions_answered(bed: Bed) -> None:
 
     bed.cli("retry", "failed1")
     assert outcome(bed, "failed1") == "done/merged"
-    bed.cli("answer", ids["asked1"][-6:], os.fsdecode(b"- bright red \xff"))
+    bed.cli("answer", ids["asked1"][-6:], "--", os.fsdecode(b"- bright red \xff"))
     assert outcome(bed, "asked1") == "done/merged"
     assert bed.task("asked1")["checkpoints"][0]["answer"] == "- bright red \\udcff"
 
@@ -159,9 +159,7 @@ def test_items_are_submitted_whole_under_names_of_their_own(bed: Bed) -> None:
         (bed.root.parent / name).write_text(name, errors="surrogateescape")
 
     def submit(*args: str, stdin: str | None = None) -> str:
-        done = bed.run(
-            "-C", str(bed.root), "submit", *args, cwd=bed.root.parent, stdin=stdin
-        )
+        done = bed.run("-C", str(bed.root), "submit", *args, cwd=bed.root.parent, stdin=stdin)
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout.removeprefix("submitted: ").removesuffix("\n")
 

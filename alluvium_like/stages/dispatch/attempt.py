@@ -164,6 +164,8 @@ async def _conclude(parts: Parts, task: Task, seen: _Seen) -> None:
     except StaleTransition:  # cancelled meanwhile: the attempt's end is history all the same
         await parts.store.write("end_attempt", **ended)
     log.info("attempt_judged", verdict=verdict, reason=reason)
+    if verdict is AttemptVerdict.NOOP:
+        await parts.integration.forget(task.id)
     parts.wakes.integrate.set()
 
 

@@ -127,7 +127,8 @@ def _write_and_describe(
         prompt_file=folder.prompt,
     )
     prepare_agent_dir(folder.agent)
-    put_aside(folder.agent, task.attempt - 1)
+    if task.attempt > 1:
+        put_aside(folder.agent, task.attempt - 1)
     prompt = render_prompt(
         _template(parts),
         places,
