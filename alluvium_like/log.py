@@ -30,6 +30,7 @@ def logging_to(log_file: Path, *, console: bool) -> Iterator[None]:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,  # here: the writing thread has no exception
     ]
     to_file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
     to_file.setFormatter(_formatter(shared, structlog.processors.JSONRenderer()))
@@ -69,7 +70,6 @@ def _formatter(
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
             renderer,
         ],
     )

@@ -286,12 +286,9 @@ class Supervisor:
 
 
 def _refuse_split_file_systems(workspace: Workspace) -> None:
-    devices = {
-        folder.stat().st_dev
-        for folder in (workspace.inbox, workspace.tasks, workspace.quarantine, workspace.state)
-    }
+    devices = {folder.stat().st_dev for folder in workspace.folders}
     if len(devices) > 1:
         raise WorkspaceError(
-            f"{workspace.root}: inbox, tasks, quarantine and .alluvium are not on one file system; "
+            f"{workspace.root}: its folders are not all on one file system; "
             "items are claimed by rename, so put them together"
         )

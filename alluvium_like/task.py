@@ -17,7 +17,9 @@ class Task:
 
     `start_from` says where the next attempt starts: `base`, `same` (where the last one did:
     `start_commit`, with `start_merge` merged in where that conflicted) or `branch` (continuing
-    `head_commit`). `failures` counts the attempts that count against `retries`.
+    `head_commit`). `base_commit` is the landed base that the last attempt was given, which tells
+    its work from what others did when the base's history is rewritten. `failures` counts the
+    attempts that count against `retries`.
     """
 
     seq: int
@@ -35,6 +37,7 @@ class Task:
     start_from: str
     start_commit: str
     start_merge: str
+    base_commit: str
     head_commit: str
     summary: str
     merge_commit: str

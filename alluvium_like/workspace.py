@@ -8,6 +8,9 @@ from alluvium_like.errors import WorkspaceError
 
 CONFIG_NAME = "config.toml"
 STATE_NAME = ".alluvium"
+SYSTEM_NAME = ".system"
+EVENTS_NAME = "events.jsonl"
+TESTS_LOG_NAME = "tests.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class TaskFolder:
     @property
     def system(self) -> Path:
         """The daemon's projections for people."""
-        return self.root / ".system"
+        return self.root / SYSTEM_NAME
 
     @property
     def prompt(self) -> Path:
@@ -39,12 +42,12 @@ class TaskFolder:
     @property
     def events(self) -> Path:
         """The task's history, one JSON object a line."""
-        return self.system / "events.jsonl"
+        return self.system / EVENTS_NAME
 
     @property
     def tests_log(self) -> Path:
         """The output of the last test run on a candidate with this task."""
-        return self.system / "tests.log"
+        return self.system / TESTS_LOG_NAME
 
     def attempt(self, number: int) -> Path:
         """Return the folder of one attempt's command and output."""
@@ -167,19 +170,24 @@ class Workspace:
         """Return the folder of one task."""
         return TaskFolder(self.tasks / task_id)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All folders that the daemon needs, on one file system: things move by rename."""
+        return (
+            self.inbox,
+            self.tasks,
+            self.worktrees,
+            self.quarantine,
+            self.logs,
+            self.workshops,
+            self.trash,
+            self.slots,
+        )
+
     def make_folders(self) -> None:
         """Create what is missing. Raises WorkspaceError when the folder cannot be written."""
         try:
-            for folder in (
-                self.inbox,
-                self.tasks,
-                self.worktrees,
-                self.quarantine,
-                self.logs,
-                self.workshops,
-                self.trash,
-                self.slots,
-            ):
+            for folder in self.folders:
                 folder.mkdir(parents=True, exist_ok=True)
             self.state.chmod(0o700)
         except OSError as error:

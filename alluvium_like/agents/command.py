@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_PLACEHOLDER = re.compile(r"(?<!\$)\{([a-z_]+)\}")  # ${word} is the shell's
 _INHERITED = ("PATH", "HOME", "USER", "SHELL", "LANG", "TERM", "TZ", "TMPDIR")
 _LOCALE_PREFIX = "LC_"
 

@@ -8,12 +8,18 @@ too often: a question that cannot be read is a question.
 
 import json
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from alluvium_like.guarded import (
+    exists,
+    free_name,
+    open_folder,
+    own_folder,
+    own_path,
+    place,
+    read_regular,
+)
 from alluvium_like.lifecycle import Claim
 
 _MAX_RESULT_BYTES = 256 * 1024
@@ -21,10 +27,6 @@ _MAX_QUESTION_BYTES = 64 * 1024
 _MAX_SUMMARY = 1000
 _OF_ONE_ATTEMPT = ("needs_human.md", "result.json", "result.md")
 _STATUSES = {claim.value: claim for claim in (Claim.SUCCEEDED, Claim.FAILED, Claim.NEEDS_HUMAN)}
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# A pipe without a writer, or a file under somebody's lease, must not hold the daemon up.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ _NO_CLAIM = ClaimRead(Claim.NOTHING, "", "")
 def read_claim(agent_dir: Path) -> ClaimRead:
     """Read the agent's own word on its attempt; a missing file is no claim and no problem."""
     try:
-        with _folder(agent_dir) as folder:
-            raw = _read_regular(folder, "result.json", _MAX_RESULT_BYTES + 1)
+        with open_folder(agent_dir) as folder:
+            raw = read_regular(folder, "result.json", _MAX_RESULT_BYTES + 1)
     except FileNotFoundError:
         return _NO_CLAIM
     except OSError as error:
@@ -62,7 +64,7 @@ def read_claim(agent_dir: Path) -> ClaimRead:
 def read_question(agent_dir: Path) -> str | None:
     """Return what needs_human.md asks, at most 64 KiB of it, or None when there is no such file."""
     try:
-        with _folder(agent_dir) as folder:
+        with open_folder(agent_dir) as folder:
             return _question_in(folder)
     except OSError:
         return None
@@ -73,14 +75,10 @@ def prepare_agent_dir(agent_dir: Path) -> None:
 
     The parent folder must exist. Raises OSError.
     """
-    parent = os.open(agent_dir.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with _own_folder(parent, agent_dir.name) as folder:
-            for name in ("outputs", "effects"):
-                with _own_folder(folder, name):
-                    pass
-    finally:
-        os.close(parent)
+    with own_path(agent_dir.parent, agent_dir.name) as folder:
+        for name in ("outputs", "effects"):
+            with own_folder(folder, name):
+                pass
 
 
 def put_aside(agent_dir: Path, attempt: int) -> None:
@@ -89,27 +87,19 @@ def put_aside(agent_dir: Path, attempt: int) -> None:
     After it, what is found under those names was written by a later attempt. Raises OSError.
     """
     with (
-        _folder(agent_dir) as folder,
-        _own_folder(folder, "discovery") as discovery,
-        _own_folder(discovery, f"attempt-{attempt}") as target,
+        open_folder(agent_dir) as folder,
+        own_folder(folder, "discovery") as discovery,
+        own_folder(discovery, f"attempt-{attempt}") as target,
     ):
         for name in _OF_ONE_ATTEMPT:
-            if _exists(folder, name):
-                os.rename(name, _free_name(target, name), src_dir_fd=folder, dst_dir_fd=target)
+            if exists(folder, name):
+                os.rename(name, free_name(target, name), src_dir_fd=folder, dst_dir_fd=target)
 
 
 def give(agent_dir: Path, name: str, text: str) -> None:
     """Place a file of the daemon's in the agent's folder, whole or not at all. Raises OSError."""
-    part = f".{name}.tmp"
-    with _folder(agent_dir) as folder:
-        for planted in (part, name):
-            if _exists(folder, planted) and not _is_regular(folder, planted):
-                _rename_aside(folder, planted)
-        if _exists(folder, part):
-            os.unlink(part, dir_fd=folder)
-        with os.fdopen(os.open(part, _NEW_FILE, 0o644, dir_fd=folder), "wb") as stream:
-            stream.write(text.encode("utf-8", "backslashreplace"))
-        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    with open_folder(agent_dir) as folder:
+        place(folder, name, text)
 
 
 def _claim_in(document: object) -> ClaimRead:
@@ -127,7 +117,7 @@ def _claim_in(document: object) -> ClaimRead:
 
 def _question_in(folder: int) -> str | None:
     try:
-        raw = _read_regular(folder, "needs_human.md", _MAX_QUESTION_BYTES)
+        raw = read_regular(folder, "needs_human.md", _MAX_QUESTION_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -144,66 +134,3 @@ def _unclear(why: str) -> ClaimRead:
 
 def _printable(text: str) -> str:
     return "".join(character for character in text if character.isprintable())
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, _DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _own_folder(parent: int, name: str) -> Iterator[int]:
-    """Open the real, usable folder `name` below `parent`, making it where it is missing."""
-    try:
-        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
-    except OSError:
-        if _exists(parent, name):
-            _rename_aside(parent, name)
-        os.mkdir(name, 0o755, dir_fd=parent)
-        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
-    try:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.fchmod(descriptor, mode | stat.S_IRWXU)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _read_regular(folder: int, name: str, limit: int) -> bytes | None:
-    """Read at most `limit` bytes; None when `name` is something other than a file."""
-    if not _is_regular(folder, name):  # so that not even a device's open has an effect
-        return None
-    descriptor = os.open(name, _FILE, dir_fd=folder)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return stream.read(limit)
-
-
-def _is_regular(folder: int, name: str) -> bool:
-    return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-
-
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _free_name(folder: int, name: str) -> str:
-    number, free = 0, name
-    while _exists(folder, free):
-        number += 1
-        free = f"{name}.{number}"
-    return free
-
-
-def _rename_aside(folder: int, name: str) -> None:
-    os.rename(name, _free_name(folder, f"{name}.aside"), src_dir_fd=folder, dst_dir_fd=folder)

@@ -6,6 +6,7 @@ several places that do not contain each other is for a person. Nothing found is 
 is not the task's work stays under refs/alluvium/strays/.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,19 +15,24 @@ import anyio.to_thread
 from alluvium_like.errors import GitFailed
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo import workshop as ws
+from alluvium_like.gitrepo.outcome import Conflict
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, null_split
 from alluvium_like.gitrepo.workshop import Source, Workshop
 
 _GITLINK = "160000"
+_MOST_PLACES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where an attempt started: a commit, and the base merged into its tree where it conflicted."""
+    """Where an attempt started: a commit, and the base merged into its tree where it conflicted.
+
+    `conflict` is what that merge left to resolve.
+    """
 
     commit: str
     merge: str = ""
-    conflicts: tuple[str, ...] = ()
+    conflict: Conflict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,11 @@ class Door:
     store: Path
     workshop: Workshop
 
-    async def run(self, *args: str) -> Completed:
+    async def run(self, *args: str, stdin: bytes | None = None) -> Completed:
         """Run git over the files. Raises GitFailed."""
         return await self.git.run(
             *args,
+            stdin=stdin,
             git_dir=self.store,
             work_tree=self.workshop.tree,
             index=self.workshop.index,
@@ -68,7 +75,7 @@ class Door:
 class _Tip:
     """The work that was committed: its last commit, and the one that the files lie on.
 
-    `stored` is what the task's ref names already.
+    `stored` is what the task's ref names already, `aside` tells of work that is in no branch.
     """
 
     commit: str
@@ -76,6 +83,7 @@ class _Tip:
     trouble: str = ""
     notes: tuple[str, ...] = ()
     stored: str = ""
+    aside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,27 +112,28 @@ async def harvest(
     trees = await git.run("rev-parse", *names, git_dir=store)
     committed, tree, start_tree = trees.stdout.decode().split()
     files = await _read_files(git, workshop, store, start, tip.files_on, committed)
-    commit, trouble = tip.commit, tip.trouble or files.trouble
-    if files.tree != committed:
-        left = await _commit_for_agent(
-            git, workshop, store, files.tree, tip.files_on, start, author
-        )
-        if tip.files_on == tip.commit:
-            commit, tree = left, files.tree
-        else:
-            stray = f"refs/alluvium/strays/{task_id}/{left}"
-            await git.run("update-ref", stray, left, git_dir=store)
-            trouble = trouble or "the agent left changes beside commits that do not contain them"
+    trouble = tip.trouble or files.trouble
+    if files.tree != committed and tip.files_on != tip.commit:
+        left = await _commit_for_agent(git, store, files.tree, [tip.files_on], author)
+        stray = f"refs/alluvium/strays/{task_id}/{left}"
+        await git.run("update-ref", stray, left, git_dir=store)
+        trouble = trouble or "the agent left changes beside commits that do not contain them"
+    elif files.tree != committed:
+        tree = files.tree
+    unresolved = await _unresolved(git, store, tree, tip.commit, start)
+    commit = tip.commit
+    if tree == files.tree != committed:
+        parents = [tip.commit]
+        if start.merge and not unresolved and tip.commit == start.commit:
+            parents.append(start.merge)
+        commit = await _commit_for_agent(git, store, tree, parents, author)
     if commit not in (tip.stored, start.commit):
         await git.run("update-ref", task_ref(task_id), commit, git_dir=store)
-    return Harvest(
-        start.commit,
-        commit,
-        changed=tree != start_tree or bool(start.merge and commit != start.commit),
-        trouble=trouble,
-        unresolved=await _unresolved(git, store, tree, start.conflicts),
-        notes=(*tip.notes, *files.notes),
-    )
+    changed = tree != start_tree or bool(start.merge and commit != start.commit)
+    if not changed and not trouble:
+        trouble = tip.aside or "; ".join(files.notes)
+    notes = (*tip.notes, *files.notes)
+    return Harvest(start.commit, commit, changed, trouble, unresolved, notes)
 
 
 def task_ref(task_id: str) -> str:
@@ -142,11 +151,18 @@ async def _fetch_commits(
     known = {start.commit, start.merge, source.base_commit}
     places = {name: commit for name, commit in tips.items() if commit not in known}
     files_on = head.commit or tips.get(head.branch, start.commit)
+    if list(places) == [ws.STASH]:
+        nothing = replace(nothing, aside="the agent left its work in a stash")
+    else:
+        places.pop(ws.STASH, None)
     if not places:
         return replace(nothing, files_on=files_on)
+    if len(set(places.values())) > _MOST_PLACES:
+        where = f"the agent committed in {len(places)} places: too many to take in"
+        return replace(nothing, files_on=files_on, trouble=where)
     commits = sorted(set(places.values()))
     refs = [f"refs/alluvium/strays/{task_id}/{commit}" for commit in commits]
-    if len(commits) == 1:
+    if len(commits) == 1 and not nothing.aside:
         refs = [task_ref(task_id)]
     try:
         await git.run(
@@ -154,12 +170,15 @@ async def _fetch_commits(
             "--quiet",
             "--no-write-fetch-head",
             "--no-tags",
+            "--stdin",
             str(workshop.git_dir),
-            *(f"+{commit}:{ref}" for commit, ref in zip(commits, refs, strict=True)),
             git_dir=source.integration,
+            stdin="".join(f"+{c}:{ref}\n" for c, ref in zip(commits, refs, strict=True)).encode(),
         )
     except GitFailed as error:
         return replace(nothing, trouble=f"the agent's commits cannot be fetched: {error}")
+    if nothing.aside:
+        return replace(nothing, files_on=files_on)
     if len(commits) == 1:
         return _Tip(commits[0], files_on, notes=_moved(places, branch), stored=commits[0])
     return await _choose(git, source.integration, places, branch, head, start, files_on)
@@ -238,34 +257,30 @@ async def _read_files(
 
 
 async def _without_nested_repositories(door: Door, old: str, new: str) -> tuple[str, list[str]]:
-    """Leave out repositories that the agent cloned into its tree: their files are not here."""
+    """Leave out what is a repository of its own: its files are not here.
+
+    One that the agent cloned into its tree goes; a submodule of the owner's stays as it was.
+    """
     done = await door.run("diff-tree", "-r", "-z", "--no-renames", old, new)
     parts = null_split(done.stdout)
-    nested = [
-        path
-        for meta, path in zip(parts[::2], parts[1::2], strict=True)
-        if meta.split()[1] == _GITLINK
-    ]
+    script: list[str] = []
+    nested: list[str] = []
+    for meta, path in zip(parts[::2], parts[1::2], strict=True):
+        old_mode, new_mode, before, _, _ = meta.removeprefix(":").split()
+        if new_mode == _GITLINK or (old_mode == _GITLINK and new_mode != "000000"):
+            nested.append(path)
+            kept = old_mode == _GITLINK
+            script.append(f"{_GITLINK if kept else 0} {before}\t{path}\0")
     if not nested:
         return new, []
-    await door.run("update-index", "--force-remove", "--", *nested)
+    lines = "".join(script).encode(errors="surrogateescape")
+    await door.run("update-index", "-z", "--index-info", stdin=lines)
     return first_line(await door.run("write-tree")), nested
 
 
 async def _commit_for_agent(
-    git: Git,
-    workshop: Workshop,
-    store: Path,
-    tree: str,
-    parent: str,
-    start: Start,
-    author: Identity,
+    git: Git, store: Path, tree: str, parents: Sequence[str], author: Identity
 ) -> str:
-    """Commit what the agent left, concluding the merge that it was given to conclude."""
-    parents = [parent]
-    merging = await anyio.to_thread.run_sync(ws.merge_in_progress, workshop)
-    if start.merge and merging == start.merge and parent == start.commit:
-        parents.append(merging)
     done = await git.run(
         "commit-tree",
         tree,
@@ -279,22 +294,42 @@ async def _commit_for_agent(
     return first_line(done)
 
 
-async def _unresolved(git: Git, store: Path, tree: str, paths: tuple[str, ...]) -> str:
-    """Name the files in which conflict markers were left that the agent was asked to resolve."""
-    if not paths:
+async def _unresolved(git: Git, store: Path, tree: str, commit: str, start: Start) -> str:
+    """Name what is still as the conflict was given out: untouched files, or markers left in them.
+
+    A file that was not touched counts as resolved only where the agent itself committed the merge:
+    choosing a side of a binary is a decision, doing nothing is none.
+    """
+    if start.conflict is None:
         return ""
+    paths = start.conflict.paths
+    left = set(await _with_markers(git, store, tree, paths))
+    if not left and not await _contains(git, store, start.merge, commit):
+        given, found = [await _blobs(git, store, t, paths) for t in (start.conflict.tree, tree)]
+        left = {path for path in paths if given.get(path) == found.get(path)}
+    return f"the conflict was not resolved in {', '.join(sorted(left))}" if left else ""
+
+
+async def _with_markers(git: Git, store: Path, tree: str, paths: Sequence[str]) -> list[str]:
     done = await git.run(
-        "--literal-pathspecs",
-        "grep",
-        "-z",
-        "--name-only",
-        "-e",
-        "^<<<<<<< ",
-        tree,
-        "--",
-        *paths,
+        *("--literal-pathspecs", "grep", "-z", "--name-only", "-E", "-e", "^<{7,}( |$)"),
+        *(tree, "--", *paths),
         git_dir=store,
         accept=frozenset({0, 1}),
     )
-    names = [name.removeprefix(f"{tree}:") for name in null_split(done.stdout)]
-    return f"conflict markers were left in {', '.join(names)}" if names else ""
+    return [name.removeprefix(f"{tree}:") for name in null_split(done.stdout)]
+
+
+async def _blobs(git: Git, store: Path, tree: str, paths: Sequence[str]) -> dict[str, str]:
+    done = await git.run(
+        "--literal-pathspecs", "ls-tree", "-r", "-z", tree, "--", *paths, git_dir=store
+    )
+    rows = (row.split("\t", 1) for row in null_split(done.stdout))
+    return {path: facts for facts, path in rows}
+
+
+async def _contains(git: Git, store: Path, ancestor: str, commit: str) -> bool:
+    done = await git.run(
+        "merge-base", "--is-ancestor", ancestor, commit, git_dir=store, accept=frozenset({0, 1})
+    )
+    return done.code == 0

@@ -7,7 +7,6 @@ nothing in use is ever pruned. No agent's git writes here.
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -16,26 +15,12 @@ import anyio.to_thread
 from alluvium_like.errors import GitFailed, RepositoryError
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo.harvest import task_ref
+from alluvium_like.gitrepo.outcome import Conflict, Merged
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref, null_split
 from alluvium_like.gitrepo.workshop import Source, is_object_id, read_untrusted
 
 _BASE_REF = "refs/alluvium/base"
 _UNRELATED = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """A merge without conflict."""
-
-    tree: str
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A merge that two sides contradict each other in; `tree` holds the files with markers."""
-
-    tree: str
-    paths: tuple[str, ...]
 
 
 class Integration:
@@ -48,6 +33,7 @@ class Integration:
         self._object_format = "sha1"
         self._tags: tuple[tuple[str, str], ...] = ()
         self._newest = ("", "")
+        self._rewritten: dict[str, str] = {}
         self.path = path
         self.base_branch = base_branch
         self.seen = ""
@@ -154,6 +140,34 @@ class Integration:
             return Merged(parts[0])
         return Conflict(parts[0], tuple(parts[1:]))
 
+    async def merge_work(self, ours: str, theirs: str, base: str) -> Merged | Conflict:
+        """Merge a task's work that was started on the landed base `base`. Raises GitFailed.
+
+        Where the owner has rewritten history since, Git's own merge base would lie too far back and
+        take for the task's what the owner took out: then the work is what differs from `base`.
+        """
+        if not base or base == self.seen or await self.still_landed(base):
+            return await self.merge(ours, theirs)
+        done = await self._run("merge-base", theirs, base)
+        origin = await self._bare_commit(await self.tree_of(first_line(done)))
+        return await self.merge(
+            await self._bare_commit(await self.tree_of(ours), origin),
+            await self._bare_commit(await self.tree_of(theirs), origin),
+        )
+
+    async def still_landed(self, base: str) -> bool:
+        """Tell whether a base that an attempt was given still is in the owner's history."""
+        if self._rewritten.get(base) != self.seen:
+            if await self.contains(base, self.seen):
+                return True
+            self._rewritten[base] = self.seen
+        return False
+
+    async def _bare_commit(self, tree: str, *parents: str) -> str:
+        """Write a commit that stands for a tree in a merge; it never lands."""
+        nobody = Identity("merge", "merge@localhost", "@0 +0000")
+        return await self._write_commit(tree, parents, "merge", nobody, nobody)
+
     async def commit(
         self,
         tree: str,
@@ -164,6 +178,18 @@ class Integration:
         committer: Identity,
     ) -> str:
         """Write a commit; the same inputs give the same commit again."""
+        made = await self._write_commit(tree, parents, message, author, committer)
+        self._newest = (made, tree)
+        return made
+
+    async def _write_commit(
+        self,
+        tree: str,
+        parents: Sequence[str],
+        message: str,
+        author: Identity,
+        committer: Identity,
+    ) -> str:
         done = await self._git.run(
             "commit-tree",
             tree,
@@ -175,9 +201,7 @@ class Integration:
             committer=committer,
             stdin=message.encode(errors="replace"),
         )
-        made = first_line(done)
-        self._newest = (made, tree)
-        return made
+        return first_line(done)
 
     async def tree_of(self, commit: str) -> str:
         """Return the tree of a commit; that of the newest one, asked for most, is known."""
@@ -285,8 +309,9 @@ class Integration:
 
     async def _read_tags(self) -> None:
         done = await self._run("for-each-ref", "--format=%(refname) %(objectname)", "refs/tags")
-        lines = done.stdout.decode(errors="surrogateescape").splitlines()
-        self._tags = tuple((name, commit) for name, commit in (ln.split(" ") for ln in lines))
+        lines = done.stdout.decode(errors="surrogateescape").split("\n")
+        pairs = (line.rsplit(" ", 1) for line in lines if line)
+        self._tags = tuple((name, commit) for name, commit in pairs)
 
     async def _resolve(self, ref: str) -> str | None:
         done = await self._git.run(

@@ -8,6 +8,7 @@ there: the owner's next commit would revert the merge.
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -45,8 +46,10 @@ class Owner:
     base_branch: str
 
 
-async def land(git: Git, owner: Owner, integration: Path, old: str, new: str) -> LandingEnd:
-    """Advance the owner's base from `old` to `new`; may be repeated after a crash.
+async def land(
+    git: Git, owner: Owner, integration: Path, old: str, new: str, *, resumed: bool = False
+) -> LandingEnd:
+    """Advance the owner's base from `old` to `new`; `resumed` when a crash cut that off.
 
     Raises GitFailed only where the objects cannot be copied; a refusal is a value.
     """
@@ -68,14 +71,14 @@ async def land(git: Git, owner: Owner, integration: Path, old: str, new: str) ->
         refusal = await _move_ref(git, owner, ref, old, new)
     else:
         refusal = await _merge_into(git, holder, new)
-        if refusal and await _adopt_written(git, owner, holder, old, new):
+        if resumed and refusal and await _adopt_written(git, owner, holder, old, new):
             refusal = await _merge_into(git, holder, new)
     tip = await _tip(git, owner, ref)
     if tip == new:
         return LandingEnd(Landed.LANDED)
     if tip != old:
         return LandingEnd(Landed.MOVED, f"{owner.base_branch} was moved to {tip[:10]}")
-    return LandingEnd(Landed.BLOCKED, refusal)
+    return LandingEnd(Landed.BLOCKED, refusal or "git did not move the base, and gave no reason")
 
 
 async def _move_ref(git: Git, owner: Owner, ref: str, old: str, new: str) -> str:
@@ -91,11 +94,14 @@ async def _move_ref(git: Git, owner: Owner, ref: str, old: str, new: str) -> str
 async def _merge_into(git: Git, worktree: Path, new: str) -> str:
     try:
         await git.run(
+            "-c",
+            "core.hooksPath=/dev/null",  # what lands may be the owner's hooks, and an agent's work
             "merge",
             "--quiet",
             "--ff-only",
             "--no-overwrite-ignore",
             "--no-autostash",
+            "--no-squash",
             new,
             cwd=worktree,
             owner=True,
@@ -108,19 +114,26 @@ async def _merge_into(git: Git, worktree: Path, new: str) -> str:
 async def _adopt_written(git: Git, owner: Owner, worktree: Path, old: str, new: str) -> bool:
     """Stage what a killed landing had written already, so that the next merge goes on from there.
 
-    Only when every file that the landing touches is, byte for byte, what it was or what it is to
-    become: anything else is the owner's, and then nothing is touched. Returns whether it helped.
+    Only when nothing of it is staged and every file that the landing touches is, byte for byte,
+    what it was or what it is to become: anything else is the owner's, and then nothing is touched.
+    Returns whether it helped.
     """
     done = await git.run("diff-tree", "-r", "-z", "--no-renames", old, new, git_dir=owner.git_dir)
     parts = null_split(done.stdout)
+    paths = parts[1::2]
+    staged = await git.run(
+        "diff-index", "--cached", "-z", "--name-only", old, cwd=worktree, owner=True
+    )
+    if not set(null_split(staged.stdout)).isdisjoint(paths):
+        return False
+    found = await _content_ids(git, worktree, paths)
     written: list[str] = []
-    for meta, path in zip(parts[::2], parts[1::2], strict=True):
+    for meta, path in zip(parts[::2], paths, strict=True):
         _, new_mode, *ids, _ = meta.split()
         before, after = ("" if not name.strip("0") else name for name in ids)
-        found = await _content_id(git, worktree, path)
-        if found == after:
+        if found[path] == after:
             written.append(path)
-        elif found != before or new_mode == _GITLINK:
+        elif found[path] != before or new_mode == _GITLINK:
             return False
     if not written:
         return False
@@ -133,20 +146,21 @@ async def _adopt_written(git: Git, owner: Owner, worktree: Path, old: str, new: 
     return True
 
 
-async def _content_id(git: Git, worktree: Path, path: str) -> str:
-    """Return the object id of a file as the owner's Git would store it, empty for none."""
-    file = worktree / path
-    kind = await anyio.to_thread.run_sync(_kind, file)
-    if not kind:
-        return ""
-    if kind == stat.S_IFLNK:
-        target = await anyio.to_thread.run_sync(os.readlink, os.fsencode(file))
-        done = await git.run("hash-object", "--stdin", cwd=worktree, stdin=target, owner=True)
-    elif kind == stat.S_IFREG:
-        done = await git.run("hash-object", "--", path, cwd=worktree, owner=True)
-    else:
-        return "neither file nor link"
-    return first_line(done)
+async def _content_ids(git: Git, worktree: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Return the object id of each file as the owner's Git would store it, empty for none."""
+    found = dict.fromkeys(paths, "")
+    kinds = await anyio.to_thread.run_sync(lambda: {p: _kind(worktree / p) for p in paths})
+    regular = [p for p in paths if kinds[p] == stat.S_IFREG and "\n" not in p]
+    names = b"".join(os.fsencode(path) + b"\n" for path in regular)
+    done = await git.run("hash-object", "--stdin-paths", cwd=worktree, stdin=names, owner=True)
+    found |= dict(zip(regular, done.stdout.decode().split(), strict=True))
+    for path in (p for p in paths if kinds[p] and p not in regular):
+        found[path] = "neither file nor link"
+        if kinds[path] == stat.S_IFLNK:
+            target = await anyio.to_thread.run_sync(os.readlink, os.fsencode(worktree / path))
+            link = await git.run("hash-object", "--stdin", cwd=worktree, stdin=target, owner=True)
+            found[path] = first_line(link)
+    return found
 
 
 def _kind(path: Path) -> int:

@@ -7,6 +7,7 @@ after the agent ran, and the daemon keeps its own copy of the clean index beside
 """
 
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ import anyio.to_thread
 from alluvium_like.gitrepo.runner import Git, Identity, full_ref
 
 _HEX = frozenset("0123456789abcdef")
+STASH = "a stash"
+"""Stands among the branches for what `git stash` put away; no branch can be called so."""
 _PACKED_REFS_BYTES = 64_000_000
 
 
@@ -92,11 +95,11 @@ async def merge_into_tree(git: Git, workshop: Workshop, commit: str, user: Ident
     )
 
 
-def set_aside(workshop: Workshop, trash: Path, unique: str) -> None:
+def set_aside(workshop: Workshop, trash: Path) -> None:
     """Take a workshop away by rename, to be deleted later; missing parts are fine."""
     for path in (workshop.tree, workshop.git_dir, workshop.index):
         if os.path.lexists(path):
-            path.rename(trash / f"{unique}-{path.name}")
+            _to_trash(path, trash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def read_branches(workshop: Workshop) -> dict[str, str]:
     fetch proves that what is named exists.
     """
     found: dict[str, str] = {}
-    for line in read_untrusted(workshop.git_dir / "packed-refs", _PACKED_REFS_BYTES).splitlines():
+    for line in read_untrusted(workshop.git_dir / "packed-refs", _PACKED_REFS_BYTES).split("\n"):
         commit, _, name = line.partition(" ")
         if name.startswith("refs/heads/") and is_object_id(commit):
             found[name.removeprefix("refs/heads/")] = commit
@@ -133,13 +136,10 @@ def read_branches(workshop: Workshop) -> dict[str, str]:
             commit = read_untrusted(path)
             if is_object_id(commit):
                 found[str(path.relative_to(heads))] = commit
+    stash = read_untrusted(workshop.git_dir / "refs" / "stash")
+    if is_object_id(stash):
+        found[STASH] = stash
     return found
-
-
-def merge_in_progress(workshop: Workshop) -> str:
-    """Return the commit of an unfinished merge in the worktree, or nothing."""
-    text = read_untrusted(workshop.admin / "MERGE_HEAD")
-    return text if is_object_id(text) else ""
 
 
 def find_tampering(workshop: Workshop, source: Source) -> str:
@@ -233,7 +233,11 @@ def _packed(refs: Sequence[tuple[str, str]]) -> str:
     return f"# pack-refs with: sorted \n{lines}"
 
 
-def set_aside_all(folder: Path, trash: Path, unique: str) -> None:
+def set_aside_all(folder: Path, trash: Path) -> None:
     """Take everything in a folder of workshops, worktrees or slots away by rename."""
     for path in folder.iterdir():
-        path.rename(trash / f"{unique}-{folder.name}-{path.name}")
+        _to_trash(path, trash)
+
+
+def _to_trash(path: Path, trash: Path) -> None:
+    path.rename(trash / secrets.token_hex(8))

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 import anyio
 import anyio.to_thread
 
-from alluvium_like.durable import write_atomic
 from alluvium_like.errors import AlluviumError
+from alluvium_like.guarded import append, own_path, place
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
 from alluvium_like.store.rows import Row
+from alluvium_like.workspace import EVENTS_NAME, SYSTEM_NAME
 
 log = get_logger(__name__)
 
@@ -75,15 +76,12 @@ class Notify:
         for event in events:
             by_task[event["task_id"]].append(event)
         for task_id, rows in by_task.items():
-            path = self._parts.workspace.task(task_id).events
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write(_lines(rows))
+            with own_path(self._parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
+                append(folder, EVENTS_NAME, _lines(rows).encode())
 
     def _rewrite(self, task_id: str, lines: str) -> None:
-        path = self._parts.workspace.task(task_id).events
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, lines)
+        with own_path(self._parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
+            place(folder, EVENTS_NAME, lines)
 
 
 def _lines(rows: Iterable[Row]) -> str:

@@ -6,15 +6,19 @@ from pathlib import Path
 import anyio
 
 from alluvium_like.config import Config
+from alluvium_like.errors import StoreError
 from alluvium_like.execution.process import StopRequest
 from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.runner import Git, Identity
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.lifecycle import Ending
+from alluvium_like.log import get_logger
 from alluvium_like.store.writer import Store
 from alluvium_like.wake import Wake
 from alluvium_like.workspace import Workspace
+
+log = get_logger(__name__)
 
 SLOW_LOOK_SECONDS = 60.0
 """How often a stage looks without having been woken."""
@@ -84,6 +88,14 @@ class Runs:
         self.stopping = True
         for request, _ in self._live.values():
             request.stop(Ending.SHUTDOWN, now=now)
+
+
+async def tell_condition(parts: "Parts", name: str, reason: str, repository: str = "") -> None:
+    """Say what holds a stage up; where the store itself is the trouble, the log has to do."""
+    try:
+        await parts.store.set_condition(name, reason, repository)
+    except StoreError:
+        log.exception("condition_not_stored", name=name, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

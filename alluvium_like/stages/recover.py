@@ -5,8 +5,6 @@ attempt is not counted. Worktrees and slots are thrown away: what counts is in i
 Landings that were begun are the lane's: its first look finishes or redoes them.
 """
 
-import secrets
-
 import anyio.to_thread
 
 from alluvium_like.execution.identity import ProcessIdentity
@@ -29,7 +27,7 @@ async def recover(parts: Parts) -> None:
     await _queue_again(parts)
     workspace = parts.workspace
     for folder in (workspace.worktrees, workspace.workshops, workspace.slots):
-        await anyio.to_thread.run_sync(set_aside_all, folder, workspace.trash, secrets.token_hex(4))
+        await anyio.to_thread.run_sync(set_aside_all, folder, workspace.trash)
     parts.wakes.janitor.set()
 
 

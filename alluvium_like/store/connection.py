@@ -137,5 +137,13 @@ class Statements:
 
     async def run_text(self, sql: str, params: Params | None = None) -> list[sqlite3.Row]:
         """Run SQL that the store itself has put together."""
-        rows: Iterable[sqlite3.Row] = await self._db.execute_fetchall(sql, params or {})
+        safe = {name: _storable(value) for name, value in (params or {}).items()}
+        rows: Iterable[sqlite3.Row] = await self._db.execute_fetchall(sql, safe)
         return list(rows)
+
+
+def _storable(value: str | int | bytes | None) -> str | int | bytes | None:
+    """Escape what SQLite cannot hold: parts of file names that are not UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value

@@ -27,6 +27,7 @@ _SETTABLE = frozenset(
         "start_from",
         "start_commit",
         "start_merge",
+        "base_commit",
         "head_commit",
         "summary",
         "merge_commit",
@@ -81,6 +82,13 @@ class Transaction:
         )
         if not rows:
             raise StaleTransition(f"task {task_id} is no longer {expect}")
+        return to_task(rows[0])
+
+    async def get(self, task_id: str) -> Task:
+        """Return one task as this transaction sees it. Raises StaleTransition when it is gone."""
+        rows = await self.run("get_task", id=task_id)
+        if not rows:
+            raise StaleTransition(f"there is no task {task_id}")
         return to_task(rows[0])
 
     async def finish(

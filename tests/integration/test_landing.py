@@ -49,9 +49,9 @@ class Place:
         git(work, "push", "-q", "origin", "HEAD:main")
         self.new = git(work, "rev-parse", "HEAD")
 
-    async def land(self) -> LandingEnd:
+    async def land(self, *, resumed: bool = False) -> LandingEnd:
         owner = Owner(self.owner / ".git", "main")
-        return await land(Git("test"), owner, self.integration, self.old, self.new)
+        return await land(Git("test"), owner, self.integration, self.old, self.new, resumed=resumed)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def test_a_half_written_checkout_is_finished(place: Place, written: set[st
         (place.owner / "removed").unlink()
     if "link" in written:
         (place.owner / "link").symlink_to("kept")
-    assert (await place.land()).result is Landed.LANDED
+    assert (await place.land(resumed=True)).result is Landed.LANDED
     assert git(place.owner, "rev-parse", "main") == place.new
     assert git(place.owner, "status", "--porcelain") == ""
 
@@ -88,12 +88,21 @@ async def test_a_half_written_checkout_with_an_edit_of_the_owner_is_left_alone(
     (place.owner / "changed").write_text("new text\n")
     (place.owner / "added").write_text("the owner's\n")
     before = git(place.owner, "status", "--porcelain")
-    end = await place.land()
+    end = await place.land(resumed=True)
     assert end.result is Landed.BLOCKED
     assert "added" in end.reason
     assert git(place.owner, "status", "--porcelain") == before
     assert git(place.owner, "rev-parse", "main") == place.old
     assert (place.owner / "added").read_text() == "the owner's\n"
+
+
+async def test_what_the_owner_staged_is_never_taken_for_ours(place: Place) -> None:
+    (place.owner / "changed").write_text("staged by the owner\n")
+    git(place.owner, "add", "changed")
+    (place.owner / "changed").write_text("new text\n")
+    for resumed in (False, True):
+        assert (await place.land(resumed=resumed)).result is Landed.BLOCKED
+    assert git(place.owner, "show", ":changed") == "staged by the owner"
 
 
 async def test_a_tree_and_index_that_are_done_only_need_the_ref(place: Place) -> None:
@@ -128,3 +137,12 @@ async def test_the_owners_configuration_counts_in_the_checkout(place: Place) -> 
     assert (await place.land()).result is Landed.LANDED
     assert (place.owner / "changed").read_bytes() == b"new text\r\n"
     assert git(place.owner, "status", "--porcelain") == ""
+
+
+async def test_no_hook_runs_and_no_option_of_the_owners_bends_the_landing(place: Place) -> None:
+    hook = place.owner / ".git" / "hooks" / "post-merge"
+    hook.write_text("#!/bin/sh\ntouch ran\n")
+    hook.chmod(0o755)
+    git(place.owner, "config", "branch.main.mergeOptions", "--squash --no-ff")
+    assert (await place.land()).result is Landed.LANDED
+    assert not (place.owner / "ran").exists()

@@ -15,13 +15,12 @@ import structlog
 
 from alluvium_like import messages
 from alluvium_like.agents.evidence import ClaimRead, read_claim, read_question
-from alluvium_like.clock import utc_stamp
-from alluvium_like.durable import write_atomic
 from alluvium_like.errors import AlluviumError, StaleTransition
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, StopRequest, run_supervised
 from alluvium_like.gitrepo.harvest import Harvest, harvest
 from alluvium_like.gitrepo.workshop import set_aside
+from alluvium_like.guarded import own_path, place
 from alluvium_like.lifecycle import (
     AttemptFacts,
     AttemptVerdict,
@@ -35,6 +34,7 @@ from alluvium_like.stages.dispatch.prepare import Prepared, prepare
 from alluvium_like.stages.parts import Parts
 from alluvium_like.store.writer import Transaction
 from alluvium_like.task import Task
+from alluvium_like.workspace import SYSTEM_NAME
 
 log = get_logger(__name__)
 
@@ -82,9 +82,7 @@ async def _run_and_look(
         process_gone()
         if end.ending is not Ending.SHUTDOWN:
             work = await _take_in(parts, task, prepared)
-        unique = f"{utc_stamp()}-{task.attempt}"
-        trash = parts.workspace.trash
-        await anyio.to_thread.run_sync(set_aside, prepared.workshop, trash, unique)
+        await anyio.to_thread.run_sync(set_aside, prepared.workshop, parts.workspace.trash)
         parts.wakes.janitor.set()
     agent_dir = parts.workspace.task(task.id).agent
     claim, question = await anyio.to_thread.run_sync(
@@ -95,9 +93,16 @@ async def _run_and_look(
 
 async def _write_patch(parts: Parts, task_id: str, work: Harvest) -> None:
     """Write patch.diff for people, after the row: nobody waits for it."""
-    diff = await parts.integration.diff(work.start, work.commit)
-    patch = parts.workspace.task(task_id).system / "patch.diff"
-    await anyio.to_thread.run_sync(write_atomic, patch, diff)
+
+    def write(diff: str) -> None:
+        with own_path(parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
+            place(folder, "patch.diff", diff)
+
+    try:
+        diff = await parts.integration.diff(work.start, work.commit)
+        await anyio.to_thread.run_sync(write, diff)
+    except (AlluviumError, OSError):
+        log.exception("patch_not_written")
 
 
 async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopRequest) -> RunEnd:
@@ -128,7 +133,7 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared) -> Harvest:
             start=prepared.start,
             author=parts.settings.identity,
         )
-    except AlluviumError as error:
+    except (AlluviumError, OSError) as error:
         log.exception("harvest_failed")
         start = prepared.start.commit
         return Harvest(start, start, changed=False, trouble=str(error))
@@ -163,6 +168,7 @@ async def _conclude(parts: Parts, task: Task, seen: _Seen) -> None:
             await _move(parts, tx, task, verdict, reason, work, claim, question)
     except StaleTransition:  # cancelled meanwhile: the attempt's end is history all the same
         await parts.store.write("end_attempt", **ended)
+        return
     log.info("attempt_judged", verdict=verdict, reason=reason)
     if verdict is AttemptVerdict.NOOP:
         await parts.integration.forget(task.id)

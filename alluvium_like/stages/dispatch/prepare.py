@@ -16,11 +16,10 @@ from alluvium_like import messages
 from alluvium_like.agents.command import AttemptPlaces, build_command, build_environment
 from alluvium_like.agents.evidence import give, prepare_agent_dir, put_aside
 from alluvium_like.agents.prompt import default_template, render_prompt
-from alluvium_like.clock import utc_stamp
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunSpec
 from alluvium_like.gitrepo.harvest import Start
-from alluvium_like.gitrepo.integration import Merged
+from alluvium_like.gitrepo.outcome import Conflict
 from alluvium_like.gitrepo.workshop import (
     Source,
     Workshop,
@@ -28,10 +27,9 @@ from alluvium_like.gitrepo.workshop import (
     merge_into_tree,
     set_aside,
 )
+from alluvium_like.guarded import own_path, place
 from alluvium_like.stages.parts import Parts
 from alluvium_like.task import Task, display_name
-
-_INPUTS_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,12 @@ async def prepare(parts: Parts, task: Task) -> Prepared:
     if await parts.integration.refresh():
         parts.wakes.integrate.set()
     source = parts.integration.source()
-    start = await _choose_start(parts, task)
-    await _store_start(parts, task, start)
+    again = task.start_from == "same" and bool(task.start_commit)
+    start = await (_restart if again else _choose_start)(parts, task)
+    await _store_start(parts, task, start, task.base_commit if again else source.base_commit)
     workshop = parts.workshop(task.id)
     trash = parts.workspace.trash
-    await anyio.to_thread.run_sync(set_aside, workshop, trash, f"{utc_stamp()}-{task.attempt}")
+    await anyio.to_thread.run_sync(set_aside, workshop, trash)
     user = parts.settings.identity
     await make_workshop(
         parts.git, workshop, source, commit=start.commit, branch=task.branch, user=user
@@ -67,20 +66,19 @@ async def prepare(parts: Parts, task: Task) -> Prepared:
 
 async def _choose_start(parts: Parts, task: Task) -> Start:
     integration = parts.integration
-    if task.start_from == "same" and task.start_commit:
-        return await _restart(parts, task)
     base = integration.seen
-    if task.start_from == "base" or not task.head_commit:
+    if task.start_from != "branch" or not task.head_commit:
         return Start(base)
     if await integration.contains(base, task.head_commit):
         return Start(task.head_commit)
-    merged = await integration.merge(task.head_commit, base)
-    if not isinstance(merged, Merged):
-        return Start(task.head_commit, base, merged.paths)
+    merged = await integration.merge_work(base, task.head_commit, task.base_commit)
+    if isinstance(merged, Conflict):
+        return await _with_conflict(parts, task.head_commit, base)
     who = parts.settings.identity
+    rewritten = not await integration.still_landed(task.base_commit)
     commit = await integration.commit(
         merged.tree,
-        [task.head_commit, base],
+        [base] if rewritten else [task.head_commit, base],
         messages.base_merged_in(integration.base_branch),
         author=who,
         committer=who,
@@ -91,12 +89,15 @@ async def _choose_start(parts: Parts, task: Task) -> Start:
 async def _restart(parts: Parts, task: Task) -> Start:
     if not task.start_merge:
         return Start(task.start_commit)
-    merged = await parts.integration.merge(task.start_commit, task.start_merge)
-    paths = () if isinstance(merged, Merged) else merged.paths
-    return Start(task.start_commit, task.start_merge, paths)
+    return await _with_conflict(parts, task.start_commit, task.start_merge)
 
 
-async def _store_start(parts: Parts, task: Task, start: Start) -> None:
+async def _with_conflict(parts: Parts, head: str, base: str) -> Start:
+    merged = await parts.integration.merge(head, base)
+    return Start(head, base, merged if isinstance(merged, Conflict) else None)
+
+
+async def _store_start(parts: Parts, task: Task, start: Start, base: str) -> None:
     async with parts.store.transaction() as tx:
         await tx.run(
             "set_task_start",
@@ -104,6 +105,7 @@ async def _store_start(parts: Parts, task: Task, start: Start) -> None:
             attempt=task.attempt,
             start_commit=start.commit,
             start_merge=start.merge,
+            base_commit=base,
         )
         await tx.run(
             "set_attempt_start",
@@ -126,7 +128,8 @@ def _write_and_describe(
         branch=task.branch,
         prompt_file=folder.prompt,
     )
-    prepare_agent_dir(folder.agent)
+    with own_path(parts.workspace.tasks, task.id):
+        prepare_agent_dir(folder.agent)
     if task.attempt > 1:
         put_aside(folder.agent, task.attempt - 1)
     prompt = render_prompt(
@@ -138,27 +141,21 @@ def _write_and_describe(
         answers=answers,
     )
     give(folder.agent, folder.prompt.name, prompt)
-    output = folder.attempt(task.attempt)
-    output.mkdir(parents=True, exist_ok=True)
     argv = build_command(config.agent.command, places)
     environment = build_environment(places, pass_names=config.agent.env, source=os.environ)
     environment["ALLUVIUM_BASE_BRANCH"] = parts.integration.base_branch
     if answers:
         environment["ALLUVIUM_ANSWERED"] = "1"
-    (output / "command.json").write_text(
-        json.dumps(
-            {
-                "argv": argv,
-                "cwd": str(workshop.tree),
-                "environment": sorted(environment),
-                "timeout_seconds": config.agent.timeout_seconds,
-            },
-            indent=2,
-        )
-        + "\n",
-        encoding="utf-8",
-        errors="backslashreplace",
-    )
+    command = {
+        "argv": argv,
+        "cwd": str(workshop.tree),
+        "environment": sorted(environment),
+        "timeout_seconds": config.agent.timeout_seconds,
+    }
+    output = folder.attempt(task.attempt)
+    inside = output.relative_to(parts.workspace.tasks).parts
+    with own_path(parts.workspace.tasks, *inside) as opened:
+        place(opened, "command.json", json.dumps(command, indent=2) + "\n")
     return RunSpec(
         argv=argv,
         cwd=workshop.tree,
@@ -188,6 +185,4 @@ def _inventory(folder: Path) -> list[str]:
         for name in sorted(files):
             path = os.path.relpath(os.path.join(root, name), os.fsencode(folder))  # noqa: PTH118
             names.append(display_name(path))
-            if len(names) == _INPUTS_SHOWN:
-                return [*names, "…"]
     return names

@@ -15,14 +15,16 @@ async def build_commit(parts: Parts, task: Task, top: str, tree: str) -> str:
     """Write the candidate of one task on top of `top`. Raises GitFailed."""
     work = await parts.integration.authors(top, task.head_commit)
     config = parts.settings.current
-    date = f"{int(datetime.fromisoformat(task.created_at).timestamp())} +0000"
+    date = f"@{int(datetime.fromisoformat(task.created_at).timestamp())} +0000"
     daemon = Identity(config.git.author_name, config.git.author_email, date)
     authors = {(who.name, who.email) for who, _ in work}
     author = daemon
     if len(authors) == 1 and config.integration.merge_style == "squash":
         first = work[0][0]
         author = Identity(
-            first.name or daemon.name, first.email or daemon.email, first.date or date
+            first.name or daemon.name,
+            first.email or daemon.email,
+            f"@{first.date}" if first.date else date,
         )
     subject = work[0][1] if len(work) == 1 else ""
     merge = config.integration.merge_style == "merge"

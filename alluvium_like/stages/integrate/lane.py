@@ -6,19 +6,19 @@ the one that lands. A landing that has to wait (the owner's edits are in the way
 not landed: it is merged and tested again, and no agent is called.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 
-from alluvium_like.errors import AlluviumError, StaleTransition
-from alluvium_like.gitrepo.integration import Conflict
+from alluvium_like.errors import GitFailed, StaleTransition
 from alluvium_like.gitrepo.landing import Landed, land
+from alluvium_like.gitrepo.outcome import Conflict
 from alluvium_like.lifecycle import Outcome, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.candidate import build_commit
 from alluvium_like.stages.integrate.trial import Trial, try_commit
-from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
+from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
 from alluvium_like.store.writer import Transaction
 from alluvium_like.task import Landing, Task
 
@@ -63,9 +63,9 @@ class Lane:
     async def _drain_or_log(self) -> bool:
         try:
             return await self.drain()
-        except (AlluviumError, OSError) as error:
+        except Exception as error:
             log.exception("lane_failed")
-            await self._parts.store.set_condition("lane", str(error), self._parts.repository)
+            await tell_condition(self._parts, "lane", repr(error), self._parts.repository)
             return True
 
     async def drain(self) -> bool:
@@ -74,27 +74,35 @@ class Lane:
         await self._take_up_base()
         await self._try_pending_landing()
         if parts.settings.current.integration.enabled:
-            await self._run_train()
+            while await self._run_train():
+                log.info("train_made_up_again")
         await parts.store.clear_condition("lane", parts.repository)
         return await parts.store.open_landing(parts.repository) is not None
 
-    async def _run_train(self) -> None:
+    async def _run_train(self) -> bool:
+        """Take what is ready through; true when it is to be made up again: it was overtaken."""
         parts = self._parts
         train = _Train(parts.integration.seen, parts.integration.base)
         for task in await parts.store.ready_for_integration(parts.repository):
-            red = await parts.store.conditions(BASE_RED)
-            if parts.runs.stopping or red or not await self._couple(task, train):
+            if parts.runs.stopping or await parts.store.conditions(BASE_RED):
                 break
-        await self._flush(train)
+            if not await self._couple_or_ask(task, train):
+                return not parts.runs.stopping and not await parts.store.conditions(BASE_RED)
+        return not await self._flush(train)
+
+    async def _couple_or_ask(self, task: Task, train: _Train) -> bool:
+        """Couple one task; what goes wrong with it is put to a person and stops nobody else."""
+        try:
+            return await self._couple(task, train)
+        except (GitFailed, OSError, ValueError) as error:
+            log.exception("task_not_coupled", task_id=task.id)
+            await verdicts.ask_about_merge(self._parts, task, str(error))
+            return True
 
     async def _couple(self, task: Task, train: _Train) -> bool:
         """Put one task on the train, or decide about it; false when the train cannot go on."""
         parts, integration = self._parts, self._parts.integration
-        try:
-            merged = await integration.merge(train.top, task.head_commit)
-        except AlluviumError as error:
-            await verdicts.ask_about_merge(parts, task, str(error))
-            return True
+        merged = await integration.merge_work(train.top, task.head_commit, task.base_commit)
         if isinstance(merged, Conflict) or merged.tree == await integration.tree_of(train.top):
             if not await self._flush(train):
                 return False
@@ -110,30 +118,29 @@ class Lane:
             return True
         if not await self._try_move(task, State.INTEGRATING, ""):
             return True
-        commit = await build_commit(parts, task, train.top, merged.tree)
+        held = replace(task, state=State.INTEGRATING)
+        commit = await build_commit(parts, held, train.top, merged.tree)
         if parts.settings.current.tests:
-            return await self._prove(task, train, commit)
+            return await self._prove(held, train, commit)
         train.top = train.proven[task.id] = commit
         return True
 
     async def _prove(self, task: Task, train: _Train, commit: str) -> bool:
         """Test one candidate and land it when it is green; false when the train cannot go on."""
         parts = self._parts
-        log_file = parts.workspace.task(task.id).tests_log
-        trial = await try_commit(parts, commit, log_file)
-        held = await parts.store.get(task.id)
+        trial = await try_commit(parts, commit, verdicts.tests_log(parts, task.id))
         if trial.green:
             self._known_green = (commit, parts.settings.current.tests)
             train.top = train.proven[task.id] = commit
             return await self._flush(train)
         if trial.interrupted:
-            await self._try_move(held, State.WORKER_DONE, "the daemon stopped during its tests")
+            await self._try_move(task, State.WORKER_DONE, "the daemon stopped during its tests")
             return False
         base = await self._base_trial(train.top)
         if base.green:
-            await verdicts.send_back_tests(parts, held, trial)
+            await verdicts.send_back_tests(parts, task, trial)
             return True
-        await self._try_move(held, State.WORKER_DONE, "waits: the base is red by itself")
+        await self._try_move(task, State.WORKER_DONE, "waits: the base is red by itself")
         if not base.interrupted:
             await self._pause_for_red_base(base)
         return False
@@ -144,7 +151,7 @@ class Lane:
         known = (commit, parts.settings.current.tests)
         if self._known_green == known:
             return Trial(green=True)
-        trial = await try_commit(parts, commit, parts.workspace.logs / "base-tests.log")
+        trial = await try_commit(parts, commit, verdicts.base_tests_log(parts))
         if trial.green:
             self._known_green = known
         return trial
@@ -197,12 +204,13 @@ class Lane:
         for task in await parts.store.integrating(parts.repository):
             await self._try_move(task, State.WORKER_DONE, reason)
         await parts.integration.set_base(parts.integration.seen)
-        parts.wakes.integrate.set()
 
     async def _try_move(self, task: Task, to: State, reason: str) -> bool:
         try:
-            await self._parts.store.transition(task.id, expect=task.state, to=to, reason=reason)
-        except (StaleTransition, ValueError):  # withdrawn meanwhile
+            await self._parts.store.transition(
+                task.id, expect=task.state, to=to, reason=reason, in_attempt=task.attempt
+            )
+        except StaleTransition:  # withdrawn meanwhile
             return False
         return True
 
@@ -223,7 +231,8 @@ class Lane:
                 await tx.run("set_landing_state", id=pending.id, state="void", reason=withdrawn)
         if whole:
             tasks = await parts.store.tasks_of_landing(pending.id)
-            await self._land(pending, {task: commit for task, commit, _ in tasks})
+            resumed = pending.state == "prepared"
+            await self._land(pending, {task: commit for task, commit, _ in tasks}, resumed=resumed)
         else:
             await self._return_to_queue("something below it was withdrawn")
 
@@ -277,11 +286,18 @@ class Lane:
             )
         return landing_id
 
-    async def _land(self, landing: Landing, tasks: dict[str, str]) -> None:
-        """Advance the owner's base; not to be interrupted between the ref and the row."""
+    async def _land(
+        self, landing: Landing, tasks: dict[str, str], *, resumed: bool = False
+    ) -> None:
+        """Advance the owner's base; not to be interrupted between the ref and the row.
+
+        `resumed`: the journal says that a crash cut this landing off.
+        """
         parts, old, new = self._parts, landing.old_commit, landing.new_commit
         with anyio.CancelScope(shield=True):
-            end = await land(parts.git, parts.owner, parts.integration.path, old, new)
+            end = await land(
+                parts.git, parts.owner, parts.integration.path, old, new, resumed=resumed
+            )
             if end.result is Landed.LANDED:
                 await self._record_landing(landing.id, new, tasks)
                 return

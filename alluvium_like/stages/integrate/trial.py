@@ -6,9 +6,9 @@ harms nobody, and none of their processes outlives them.
 
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import anyio.to_thread
 
@@ -18,9 +18,14 @@ from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunEnd, RunSpec, run_supervised
 from alluvium_like.gitrepo.workshop import Workshop, make_workshop, set_aside
+from alluvium_like.guarded import open_folder, read_regular
 from alluvium_like.lifecycle import Ending
+from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import Parts
 
+log = get_logger(__name__)
+
+Tell = Callable[[bytes], None]
 _OUTPUT_LIMIT_BYTES = 10_000_000
 _TAIL_BYTES = 8_000
 
@@ -36,10 +41,12 @@ class Trial:
     tail: str = ""
 
 
-async def try_commit(parts: Parts, commit: str, log_file: Path) -> Trial:
-    """Run every test command on `commit`, the first failure ends it. Raises GitFailed, OSError."""
-    name = f"slot-{secrets.token_hex(6)}"
-    slot = parts.slot(name)
+async def try_commit(parts: Parts, commit: str, tell: Tell) -> Trial:
+    """Run every test command on `commit`, the first failure ends it. Raises GitFailed, OSError.
+
+    The output of each goes to `tell`, which blocks and may raise OSError: a log is no verdict.
+    """
+    slot = parts.slot(f"slot-{secrets.token_hex(6)}")
     await make_workshop(
         parts.git,
         slot,
@@ -48,26 +55,40 @@ async def try_commit(parts: Parts, commit: str, log_file: Path) -> Trial:
         branch=None,
         user=parts.settings.identity,
     )
-    output = parts.workspace.slots / f"{name}.log"
+    output = parts.workspace.slots / f"{slot.name}.log"
     try:
-        log = await anyio.to_thread.run_sync(_open_log, log_file)
-        with log:
-            for test in parts.settings.current.tests:
-                end = await _run(parts, slot, test, output)
-                text = await anyio.to_thread.run_sync(output.read_bytes)
-                header = f"$ {test.command}\n".encode()
-                await anyio.to_thread.run_sync(log.write, header + text)
-                if end.ending in (Ending.SHUTDOWN, Ending.CANCELLED):
-                    return Trial(green=False, interrupted=True)
-                if end.ending is not Ending.EXITED or end.exit_code != 0:
-                    tail = text[-_TAIL_BYTES:].decode(errors="replace")
-                    return Trial(False, False, test.command, _exit_text(end, test), tail)
+        for test in parts.settings.current.tests:
+            end = await _run(parts, slot, test, output)
+            text = await anyio.to_thread.run_sync(_take, output)
+            await _tell(tell, f"$ {test.command}\n".encode() + text)
+            if end.ending in (Ending.SHUTDOWN, Ending.CANCELLED):
+                return Trial(green=False, interrupted=True)
+            if end.ending is not Ending.EXITED or end.exit_code != 0:
+                tail = text[-_TAIL_BYTES:].decode(errors="replace")
+                return Trial(False, False, test.command, _exit_text(end, test), tail)
         return Trial(green=True)
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(set_aside, slot, parts.workspace.trash, name)
-            await anyio.to_thread.run_sync(lambda: output.unlink(missing_ok=True))
+            await anyio.to_thread.run_sync(set_aside, slot, parts.workspace.trash)
         parts.wakes.janitor.set()
+
+
+async def _tell(tell: Tell, data: bytes) -> None:
+    try:
+        await anyio.to_thread.run_sync(tell, data)
+    except OSError:
+        log.exception("tests_log_not_written")
+
+
+def _take(output: Path) -> bytes:
+    """Take the output of one test command; what tests did to the file is no output."""
+    with open_folder(output.parent) as folder:
+        try:
+            data = read_regular(folder, output.name, _OUTPUT_LIMIT_BYTES * 2)
+        except FileNotFoundError:
+            return b""
+        os.unlink(output.name, dir_fd=folder)
+        return data or b""
 
 
 async def _run(parts: Parts, slot: Workshop, test: TestCommand, output: Path) -> RunEnd:
@@ -101,8 +122,3 @@ def _exit_text(end: RunEnd, test: TestCommand) -> str:
     if end.ending is Ending.NOT_STARTED:
         return f"could not be started: {end.reason}"
     return f"ended with exit code {end.exit_code}"
-
-
-def _open_log(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("wb")

@@ -8,12 +8,14 @@ import anyio.to_thread
 from alluvium_like import messages
 from alluvium_like.agents.evidence import give
 from alluvium_like.errors import StaleTransition
-from alluvium_like.gitrepo.integration import Conflict
+from alluvium_like.gitrepo.outcome import Conflict
+from alluvium_like.guarded import append, own_path, place
 from alluvium_like.lifecycle import Outcome, State, Verdict, revise_or_escalate
 from alluvium_like.log import get_logger
-from alluvium_like.stages.integrate.trial import Trial
+from alluvium_like.stages.integrate.trial import Tell, Trial
 from alluvium_like.stages.parts import Parts
 from alluvium_like.task import Task
+from alluvium_like.workspace import SYSTEM_NAME, TESTS_LOG_NAME
 
 log = get_logger(__name__)
 
@@ -34,7 +36,10 @@ async def mark_noop(parts: Parts, task: Task) -> None:
     try:
         async with parts.store.transaction() as tx:
             moved = await tx.transition(
-                task.id, expect=State.WORKER_DONE, to=State.INTEGRATING, reason=""
+                task.id,
+                expect=State.WORKER_DONE,
+                to=State.INTEGRATING,
+                in_attempt=task.attempt,
             )
             await tx.finish(moved.id, Outcome.NOOP, expect=State.INTEGRATING, reason=reason)
     except StaleTransition:
@@ -71,9 +76,37 @@ async def ask_about_merge(parts: Parts, task: Task, problem: str) -> None:
     question = f"The task's branch cannot be merged: {problem}. Answer, retry or cancel."
     try:
         async with parts.store.transaction() as tx:
-            await tx.ask_human(task, question, reason=f"cannot be merged: {problem}")
+            held = await tx.get(task.id)
+            if held.state in (State.WORKER_DONE, State.INTEGRATING):
+                await tx.ask_human(held, question, reason=f"cannot be merged: {problem}")
     except StaleTransition:
         return
+
+
+def tests_log(parts: Parts, task_id: str) -> Tell:
+    """Return where the output of a new trial of one task goes."""
+    tasks = parts.workspace.tasks
+    started = False
+
+    def tell(data: bytes) -> None:
+        nonlocal started
+        with own_path(tasks, task_id, SYSTEM_NAME) as folder:
+            if not started:
+                place(folder, TESTS_LOG_NAME, "")
+            append(folder, TESTS_LOG_NAME, data)
+        started = True
+
+    return tell
+
+
+def base_tests_log(parts: Parts) -> Tell:
+    """Return where the output of a trial of the base itself goes."""
+
+    def tell(data: bytes) -> None:
+        with own_path(parts.workspace.logs) as folder:
+            append(folder, "base-tests.log", data)
+
+    return tell
 
 
 async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> None:
@@ -88,7 +121,10 @@ async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> Non
             held = task
             if task.state is State.WORKER_DONE:
                 held = await tx.transition(
-                    task.id, expect=State.WORKER_DONE, to=State.INTEGRATING, reason=""
+                    task.id,
+                    expect=State.WORKER_DONE,
+                    to=State.INTEGRATING,
+                    in_attempt=task.attempt,
                 )
             if verdict is Verdict.REVISE:
                 await tx.transition(
@@ -96,12 +132,13 @@ async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> Non
                     expect=State.INTEGRATING,
                     to=State.NEEDS_REVISION,
                     reason=reason,
+                    in_attempt=task.attempt,
                     revision_round=task.revision_round + 1,
                     start_from="branch",
                 )
             else:
                 question = messages.escalation_question(reason, limit)
-                await tx.ask_human(held, question, reason=reason, start_from="branch")
+                await tx.ask_human(held, question, reason=reason)
     except StaleTransition:
         return
     log.info("task_sent_back", task_id=task.id, verdict=verdict, reason=reason)

@@ -38,6 +38,8 @@ CREATE TABLE tasks (
     start_from     TEXT NOT NULL DEFAULT 'base' CHECK (start_from IN ('base', 'same', 'branch')),
     start_commit   TEXT NOT NULL DEFAULT '',
     start_merge    TEXT NOT NULL DEFAULT '',
+    -- the landed base that the last attempt was given
+    base_commit    TEXT NOT NULL DEFAULT '',
     head_commit    TEXT NOT NULL DEFAULT '',
     summary        TEXT NOT NULL DEFAULT '',
     merge_commit   TEXT NOT NULL DEFAULT '',

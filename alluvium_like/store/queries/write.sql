@@ -34,7 +34,8 @@ WHERE task_id = :task_id AND number = :number AND ended_at IS NULL;
 UPDATE attempts SET start_commit = :start_commit WHERE task_id = :task_id AND number = :number;
 
 -- name: set_task_start
-UPDATE tasks SET start_commit = :start_commit, start_merge = :start_merge, start_from = 'same'
+UPDATE tasks SET start_commit = :start_commit, start_merge = :start_merge,
+    base_commit = :base_commit, start_from = 'same'
 WHERE id = :task_id AND state = 'running' AND attempt = :attempt;
 
 -- name: open_checkpoint
