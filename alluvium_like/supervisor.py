@@ -92,6 +92,14 @@ def _run(workspace: Workspace, console: bool, work: _Work) -> None:
 
 
 async def _with_parts(workspace: Workspace, config: Config, work: _Work) -> None:
+    try:
+        await _recover_and_work(workspace, config, work)
+    except Exception:
+        log.exception("daemon_failed")
+        raise
+
+
+async def _recover_and_work(workspace: Workspace, config: Config, work: _Work) -> None:
     async with open_parts(workspace, config) as parts:
         await recover(parts)
         follower = Notify(parts)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import anyio.to_thread
 
 from alluvium_like.clock import monotonic
-from alluvium_like.errors import AlluviumError
 from alluvium_like.inbox.claim import (
     ClaimFailed,
     Place,
@@ -26,7 +25,7 @@ from alluvium_like.inbox.look import Examination, Ignore, Item, examine, list_it
 from alluvium_like.inbox.settle import Settling
 from alluvium_like.inbox.watch import Watcher
 from alluvium_like.log import get_logger
-from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
+from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
 from alluvium_like.task import display_name, new_task_id
 
 log = get_logger(__name__)
@@ -59,6 +58,7 @@ class Intake:
         self._settling = Settling(0.0)
         self._stuck: dict[Item, _Stuck] = {}
         self._told: Ignore | None = None
+        self._interrupted = False
         self.idle = False
         self._last_look = monotonic()
 
@@ -79,13 +79,17 @@ class Intake:
         parts = self._parts
         try:
             await watcher.rewatch()
+            if self._interrupted:
+                await self.finish_half_claims()
+            self._interrupted = True
             await self.look(watcher.take_renamed())
-        except (AlluviumError, OSError) as error:
+            self._interrupted = False
+            await self._tell_stuck()
+        except Exception as error:
             log.exception("intake_failed")
-            await parts.store.set_condition(_CONDITION, f"the inbox is not being emptied: {error}")
-            await self.finish_half_claims()
+            reason = f"the inbox is not being emptied: {error}"
+            await tell_condition(parts, _CONDITION, reason)
             return _BACK_OFF_SECONDS
-        await self._tell_stuck()
         self._last_look = monotonic()
         due = self._settling.next_look()
         self.idle = due is None

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 import anyio
 import anyio.to_thread
 
-from alluvium_like.errors import AlluviumError
 from alluvium_like.guarded import append, own_path, place
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
@@ -56,7 +55,7 @@ class Notify:
     async def _follow_or_log(self) -> None:
         try:
             await self._follow()
-        except (AlluviumError, OSError):
+        except Exception:
             log.exception("events_not_written")
 
     async def _follow(self) -> None:

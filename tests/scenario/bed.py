@@ -163,11 +163,13 @@ class Bed:
 
     def task(self, name: str) -> Any:
         """Return the one task that was dropped under `name`, with its history."""
-        (found,) = [t for t in self.json("list") if t["name"] == name]
-        return self.json("show", found["id"])
+        return self.json("show", self.folder(name).name)
 
     def folder(self, name: str) -> Path:
-        return Path(self.task(name)["folder"])
+        """Return the folder of the one task that was dropped under `name`."""
+        with StoreReader(self.root / ".alluvium" / "alluvium.db") as store:
+            (found,) = [t for t in store.tasks() if t.name == name]
+        return Workspace(self.root).task(found.id).root
 
     def wait(self, done: Callable[[], bool], what: str = "") -> None:
         """Wait for a condition, looking again whenever the daemon logs something."""

@@ -33,8 +33,9 @@ while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
 
 def witnesses(bed: Bed, name: str, *files: str) -> list[Witness]:
     """Wait until the processes of a task have written their numbers, and know them from then on."""
-    bed.wait_for(name, "running")
-    outputs = bed.folder(name) / ".agent" / "outputs"
+    bed.wait(lambda: any(bed.root.glob(f"tasks/*/input/{name}")), "claimed")
+    (item,) = bed.root.glob(f"tasks/*/input/{name}")
+    outputs = item.parents[1] / ".agent" / "outputs"
     found = []
     for file in files:
         bed.wait_for_file(outputs / file)
@@ -212,9 +213,6 @@ def test_reload_takes_up_all_or_nothing_and_counts_at_once(bed: Bed) -> None:
     for name in ("a", "b", "c", "d"):
         bed.drop(name)
     agent = witnesses(bed, "a", "agent")
-    for name in ("b", "c", "d"):
-        bed.wait_for(name, "queued")
-
     bed.configure("[safety]\nmax_workers = 3\n[integration]\nmax_revision_rounds = 7")
     said = bed.cli("reload").splitlines()
     assert said == ["changed: integration.max_revision_rounds", "changed: safety.max_workers"]
@@ -252,7 +250,7 @@ def test_reload_takes_up_all_or_nothing_and_counts_at_once(bed: Bed) -> None:
 
 
 def test_a_stop_ends_the_agents_and_their_task_runs_again_uncounted(bed: Bed) -> None:
-    grace = 1.0
+    grace = 0.3
     bed.make(STUBBORN_CHILD + HOLD + COMMIT, config=f"[safety]\nshutdown_grace_seconds = {grace}")
     bed.drop("t")
     for attempt, number in enumerate((signal.SIGTERM, signal.SIGINT, None), start=1):
@@ -338,7 +336,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def test_after_a_kill_nothing_of_the_agent_lives_on_and_its_work_lands_once(bed: Bed) -> None:
-    bed.make(STUBBORN_CHILD + HOLD + COMMIT)
+    bed.make(STUBBORN_CHILD + HOLD + COMMIT, config="[safety]\nshutdown_grace_seconds = 0.3")
     bed.start()
     bed.drop("t")
     run = witnesses(bed, "t", "child", "agent")

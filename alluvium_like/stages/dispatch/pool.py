@@ -12,6 +12,7 @@ import anyio.abc
 
 from alluvium_like.clock import utc_now
 from alluvium_like.errors import AlluviumError, StaleTransition
+from alluvium_like.lifecycle import State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.dispatch.attempt import LONGEST_BACK_OFF, run_attempt
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
@@ -42,7 +43,7 @@ class Dispatch:
                 try:
                     await self._fill(attempts)
                     at_most = await self._next_look()
-                except AlluviumError:
+                except Exception:
                     log.exception("dispatch_failed")
                     at_most = _BACK_OFF_SECONDS
                 await self._parts.wakes.dispatch.wait(at_most)
@@ -85,11 +86,25 @@ class Dispatch:
 
         try:
             await run_attempt(self._parts, task, release_slot)
+        except Exception as error:
+            log.exception("attempt_broke", task_id=task.id, attempt=task.attempt)
+            await self._put_to_person(task, error)
         finally:
             release_slot()
             self._open -= 1
             self._parts.wakes.dispatch.set()  # its task may be due again
             self._parts.wakes.idle.set()
+
+    async def _put_to_person(self, task: Task, error: Exception) -> None:
+        """Hold a task that the daemon itself stumbled over; else it would again at every start."""
+        reason = f"the daemon stumbled over this attempt: {error!r}; see logs/daemon.jsonl"
+        try:
+            async with self._parts.store.transaction() as tx:
+                held = await tx.get(task.id)
+                if held.state is State.RUNNING and held.attempt == task.attempt:
+                    await tx.ask_human(held, reason, reason=reason)
+        except AlluviumError:
+            log.exception("attempt_not_held", task_id=task.id)
 
     async def _next_look(self) -> float:
         due = await self._parts.store.next_due(utc_now())
