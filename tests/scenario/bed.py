@@ -206,6 +206,15 @@ class Bed:
         self.wait(arrived, f"{name} in {states}")
         return self.task(name)
 
+    def wait_for_reason(self, name: str, part: str) -> None:
+        """Wait until the task dropped as `name` gives a reason that holds `part`."""
+
+        def said() -> bool:
+            with StoreReader(self.root / ".alluvium" / "alluvium.db") as store:
+                return any(t.name == name and part in t.reason for t in store.tasks())
+
+        self.wait(said, f"{name}: {part}")
+
     def wait_for_file(self, path: Path) -> None:
         """Wait until a file exists and is not empty."""
         self.wait(lambda: path.exists() and path.stat().st_size > 0, str(path))

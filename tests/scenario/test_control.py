@@ -213,6 +213,9 @@ def test_reload_takes_up_all_or_nothing_and_counts_at_once(bed: Bed) -> None:
     for name in ("a", "b", "c", "d"):
         bed.drop(name)
     agent = witnesses(bed, "a", "agent")
+    bed.wait_for("d", "queued")
+    counts = bed.json("status")["tasks"]
+    assert (counts["running"], counts["queued"]) == (1, 3)
     bed.configure("[safety]\nmax_workers = 3\n[integration]\nmax_revision_rounds = 7")
     said = bed.cli("reload").splitlines()
     assert said == ["changed: integration.max_revision_rounds", "changed: safety.max_workers"]

@@ -115,7 +115,7 @@ def test_conflict_markers_never_land(bed: Bed) -> None:
     task = bed.wait_for("t", "done", "failed", "needs_human")
     assert task["state"] == "needs_human"
     assert task["attempts"] == 3, "every revision round was used"
-    assert any("conflict markers" in event["reason"] for event in task["events"])
+    assert any("not resolved" in event["reason"] for event in task["events"])
     assert bed.base_file("shared.txt") == "owner"
 
 
@@ -248,10 +248,10 @@ def test_overlapping_edits_defer_the_landing_and_the_queue_goes_on_above(bed: Be
     (bed.repo / ".git/info/exclude").write_text("ignored\n")
     bed.drop("AGENTS.md", "the task's version")
     bed.wait_for("AGENTS.md", "integrating")
-    bed.wait(lambda: "waits" in bed.task("AGENTS.md")["reason"], "deferred")
+    bed.wait_for_reason("AGENTS.md", "waits")
     assert "AGENTS.md" in bed.task("AGENTS.md")["reason"]
     bed.drop("ignored", "the task's")
-    bed.wait(lambda: "waits" in bed.task("ignored")["reason"], "deferred above")
+    bed.wait_for_reason("ignored", "waits")
     assert (bed.repo / "AGENTS.md").read_text() == "my own edit"
     assert (bed.repo / "ignored").read_text() == "precious"
     bed.git("checkout", "-q", "AGENTS.md")
@@ -266,9 +266,9 @@ def test_a_deferred_task_can_be_cancelled_and_what_is_above_it_lands(bed: Bed) -
     bed.start()
     (bed.repo / "AGENTS.md").write_text("my own edit")
     bed.drop("AGENTS.md", "the task's version")
-    bed.wait(lambda: "waits" in bed.task("AGENTS.md")["reason"], "deferred")
+    bed.wait_for_reason("AGENTS.md", "waits")
     bed.drop("other", "text")
-    bed.wait(lambda: "waits" in bed.task("other")["reason"], "deferred above")
+    bed.wait_for_reason("other", "waits")
     bed.cli("cancel", bed.task("AGENTS.md")["id"])
     assert bed.wait_for("other", "done")["outcome"] == "merged"
     assert bed.task("AGENTS.md")["state"] == "cancelled"
@@ -284,7 +284,7 @@ def test_a_rebase_under_way_is_waited_for(bed: Bed) -> None:
     bed.environment["GIT_SEQUENCE_EDITOR"] = "sed -i s/^pick/edit/"
     bed.git("rebase", "-q", "-i", "HEAD~1")
     bed.drop("t")
-    bed.wait(lambda: "rebase" in bed.task("t")["reason"], "deferred")
+    bed.wait_for_reason("t", "rebase")
     assert bed.task("t")["state"] == "integrating"
     bed.git("rebase", "--continue")
     assert bed.wait_for("t", "done")["outcome"] == "merged"
