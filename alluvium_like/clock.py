@@ -1,12 +1,18 @@
 """Time: UTC for what is stored, monotonic for every deadline."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def utc_now() -> str:
     """Return the time of day as ISO 8601 UTC with milliseconds, as the store keeps it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_after(timedelta())
+
+
+def utc_after(delay: timedelta) -> str:
+    """Return the time that it will be then, in the same form, so that texts compare as times."""
+    then = datetime.now(UTC) + delay
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def utc_stamp() -> str:

@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 _S = State
 TRANSITIONS: dict[State, frozenset[State]] = {
     _S.WAITING: frozenset({_S.QUEUED, _S.NEEDS_HUMAN, _S.CANCELLED}),
-    _S.QUEUED: frozenset({_S.RUNNING, _S.NEEDS_HUMAN, _S.CANCELLED}),
+    _S.QUEUED: frozenset({_S.RUNNING, _S.CANCELLED}),
     _S.RUNNING: frozenset(
         {
             _S.WORKER_DONE,
@@ -41,7 +41,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
             _S.NEEDS_HUMAN,
             _S.FAILED,
             _S.QUEUED,
-            _S.NEEDS_REVISION,
             _S.CANCELLED,
         }
     ),
@@ -49,7 +48,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     _S.INTEGRATING: frozenset(
         {_S.DONE, _S.NEEDS_REVISION, _S.NEEDS_HUMAN, _S.WORKER_DONE, _S.CANCELLED}
     ),
-    _S.NEEDS_REVISION: frozenset({_S.RUNNING, _S.NEEDS_HUMAN, _S.CANCELLED}),
+    _S.NEEDS_REVISION: frozenset({_S.RUNNING, _S.CANCELLED}),
     _S.NEEDS_HUMAN: frozenset({_S.QUEUED, _S.CANCELLED}),
     _S.FAILED: frozenset({_S.QUEUED, _S.CANCELLED}),
     _S.CANCELLED: frozenset({_S.QUEUED}),
@@ -130,16 +129,10 @@ def judge_attempt(facts: AttemptFacts) -> AttemptVerdict:
     return AttemptVerdict.NOOP
 
 
-class Verdict(StrEnum):
-    """What the integrator decides about one task."""
+class Condition(StrEnum):
+    """What may hold for the daemon as a whole; `status` shows it with its reason."""
 
-    MERGED = "merged"
-    NOOP = "noop"
-    REVISE = "revise"
-    ESCALATE = "escalate"
-    DEFER = "defer"
-
-
-def revise_or_escalate(revision_round: int, max_revision_rounds: int) -> Verdict:
-    """Send a task back to its agent until the rounds are used up, then to a person."""
-    return Verdict.REVISE if revision_round < max_revision_rounds else Verdict.ESCALATE
+    PAUSED = "paused"
+    BASE_RED = "base_red"
+    INTAKE = "intake"
+    LANE = "lane"

@@ -26,12 +26,12 @@ from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.locate import locate_owner
 from alluvium_like.gitrepo.runner import Git
 from alluvium_like.inbox.lease import ignore_lease_signals
-from alluvium_like.lifecycle import ACTIVE, State
+from alluvium_like.lifecycle import ACTIVE, Condition, State
 from alluvium_like.lock import workspace_lock
 from alluvium_like.log import get_logger, logging_to
 from alluvium_like.stages.dispatch.pool import Dispatch
 from alluvium_like.stages.intake import Intake
-from alluvium_like.stages.integrate.lane import BASE_RED, Lane
+from alluvium_like.stages.integrate.lane import Lane
 from alluvium_like.stages.janitor import Janitor
 from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.parts import Parts, Settings
@@ -284,9 +284,9 @@ class Supervisor:
         counts = await store.counts()
         waiting = {state for state in ACTIVE if counts.get(state)}
         waiting.discard(State.INTEGRATING)  # proven, and its landing has to wait
-        if await store.conditions(BASE_RED) or await store.conditions("lane"):
+        if await store.conditions(Condition.BASE_RED) or await store.conditions(Condition.LANE):
             waiting.discard(State.WORKER_DONE)
-        if await store.conditions("paused"):
+        if await store.conditions(Condition.PAUSED):
             waiting -= {State.QUEUED, State.NEEDS_REVISION}
         if not self._parts.settings.current.integration.enabled:
             waiting.discard(State.WORKER_DONE)

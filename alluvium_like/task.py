@@ -59,7 +59,6 @@ class Attempt:
     pid: int | None
     started: str
     boot_id: str
-    start_commit: str
     started_at: str
     ended_at: str | None
     ending: str | None

@@ -18,6 +18,7 @@ from alluvium_like.gitrepo.harvest import task_ref
 from alluvium_like.gitrepo.outcome import Conflict, Merged
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref, null_split
 from alluvium_like.gitrepo.workshop import Source, is_object_id, read_untrusted
+from alluvium_like.messages import TRAILER
 
 _BASE_REF = "refs/alluvium/base"
 _UNRELATED = 128
@@ -240,7 +241,7 @@ class Integration:
             "log",
             "--first-parent",
             "-z",
-            "--format=%H %(trailers:key=Task-Id,valueonly,separator=%x20)",
+            f"--format=%H %(trailers:key={TRAILER},valueonly,separator=%x20)",
             f"{old}..{new}",
             git_dir=self.path,
             accept=frozenset({0, _UNRELATED}),

@@ -24,6 +24,7 @@ from alluvium_like.inbox.claim import (
 from alluvium_like.inbox.look import Examination, Ignore, Item, examine, list_items
 from alluvium_like.inbox.settle import Settling
 from alluvium_like.inbox.watch import Watcher
+from alluvium_like.lifecycle import Condition
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
 from alluvium_like.task import display_name, new_task_id
@@ -31,7 +32,6 @@ from alluvium_like.task import display_name, new_task_id
 log = get_logger(__name__)
 
 _BATCH = 64
-_CONDITION = "intake"
 _BACK_OFF_SECONDS = 5.0
 
 
@@ -88,7 +88,7 @@ class Intake:
         except Exception as error:
             log.exception("intake_failed")
             reason = f"the inbox is not being emptied: {error}"
-            await tell_condition(parts, _CONDITION, reason)
+            await tell_condition(parts, Condition.INTAKE, reason)
             return _BACK_OFF_SECONDS
         self._last_look = monotonic()
         due = self._settling.next_look()
@@ -123,9 +123,9 @@ class Intake:
             item, stuck = next(iter(self._stuck.items()))
             others = f" (and {len(self._stuck) - 1} more)" if len(self._stuck) > 1 else ""
             name = display_name(item.name)
-            await store.set_condition(_CONDITION, f"{name}{others} is stuck: {stuck.reason}")
-        elif await store.conditions(_CONDITION):
-            await store.clear_condition(_CONDITION)
+            await store.set_condition(Condition.INTAKE, f"{name}{others} is stuck: {stuck.reason}")
+        else:
+            await store.clear_condition(Condition.INTAKE)
 
     async def _tell(self, ignore: Ignore) -> None:
         """Store what is ignored, so that `status` counts the inbox without the configuration."""

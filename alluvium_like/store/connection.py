@@ -33,11 +33,11 @@ class Connection:
     @classmethod
     async def open(cls, path: Path) -> "Connection":
         """Open, check and migrate the store. Raises StoreError with what to do."""
+        await anyio.to_thread.run_sync(load)
         try:
             db = await aiosqlite.connect(path, isolation_level=None)
         except sqlite3.Error as error:
             raise StoreError(f"{path}: cannot be opened: {error}") from error
-        await anyio.to_thread.run_sync(load)
         connection = cls(db, path)
         try:
             await connection._prepare()

@@ -264,7 +264,8 @@ class Store:
 
     async def clear_condition(self, name: str, repository: str = "") -> None:
         """Say that it no longer holds."""
-        await self.write("clear_condition", name=name, repository=repository)
+        if repository in await self.conditions(name):
+            await self.write("clear_condition", name=name, repository=repository)
 
     async def repository(self, name: str) -> Repository | None:
         """Return what is stored of one repository."""

@@ -7,7 +7,7 @@ store and calls the same function. Nothing is acknowledged before its row is com
 from dataclasses import dataclass
 
 from alluvium_like.errors import AlluviumError, StaleTransition
-from alluvium_like.lifecycle import Ending, State
+from alluvium_like.lifecycle import Condition, Ending, State
 from alluvium_like.stages.parts import Runs, Wakes
 from alluvium_like.store.writer import Store
 from alluvium_like.task import Task
@@ -82,13 +82,15 @@ class Actions:
 
     async def pause(self) -> None:
         """Start no more attempts until `resume`."""
-        await self.store.set_condition("paused", "paused by a person: no attempt is started")
+        await self.store.set_condition(
+            Condition.PAUSED, "paused by a person: no attempt is started"
+        )
         self.wakes.dispatch.set()
 
     async def resume(self) -> None:
         """Start attempts again, and let a lane that paused on a red base try again."""
         async with self.store.transaction() as tx:
-            await tx.run("clear_conditions", first="paused", second="base_red")
+            await tx.run("clear_conditions", first=Condition.PAUSED, second=Condition.BASE_RED)
         self.wakes.set_all()
 
     async def _in_state(self, task_id: str, done: str, *states: State) -> Task:

@@ -11,9 +11,7 @@ from alluvium_like.lifecycle import (
     Claim,
     Ending,
     State,
-    Verdict,
     judge_attempt,
-    revise_or_escalate,
 )
 
 
@@ -83,12 +81,3 @@ def test_nothing_but_a_clean_exit_ever_reaches_the_integrator() -> None:
             assert claim in (Claim.SUCCEEDED, Claim.NOTHING)
             assert not asked
             assert not trouble
-
-
-def test_rounds_end_with_a_person() -> None:
-    assert [revise_or_escalate(n, 2) for n in range(4)] == [
-        Verdict.REVISE,
-        Verdict.REVISE,
-        Verdict.ESCALATE,
-        Verdict.ESCALATE,
-    ]

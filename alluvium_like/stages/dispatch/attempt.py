@@ -7,7 +7,7 @@ Work is fetched whatever the verdict: a failed attempt's branch is kept.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import assert_never
 
 import anyio.to_thread
@@ -15,6 +15,7 @@ import structlog
 
 from alluvium_like import messages
 from alluvium_like.agents.evidence import ClaimRead, read_claim, read_question
+from alluvium_like.clock import utc_after
 from alluvium_like.errors import AlluviumError, StaleTransition
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, StopRequest, run_supervised
@@ -118,7 +119,13 @@ async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopReques
 
     log.info("attempt_starting", start=prepared.start.commit[:10])
     end = await run_supervised(prepared.spec, on_started=store_identity, stop=request)
-    log.info("attempt_ended", ending=end.ending, exit_code=end.exit_code)
+    log.info(
+        "attempt_ended",
+        ending=end.ending,
+        exit_code=end.exit_code,
+        seconds=round(end.duration_seconds, 3),
+        survivors=end.survivors,
+    )
     return end
 
 
@@ -249,8 +256,7 @@ async def _retry_or_fail(parts: Parts, tx: Transaction, task: Task, reason: str)
         return
     longest = LONGEST_BACK_OFF.total_seconds()
     seconds = min(config.retry_delay_seconds * 2.0 ** min(task.failures, 64), longest)
-    delay = timedelta(seconds=seconds)
-    due = (datetime.now(UTC) + delay).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    due = utc_after(timedelta(seconds=seconds))
     await tx.transition(
         task.id,
         expect=State.RUNNING,

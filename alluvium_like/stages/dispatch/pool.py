@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import anyio
 import anyio.abc
 
-from alluvium_like.clock import utc_now
+from alluvium_like.clock import utc_after, utc_now
 from alluvium_like.errors import AlluviumError, StaleTransition
-from alluvium_like.lifecycle import State
+from alluvium_like.lifecycle import Condition, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.dispatch.attempt import LONGEST_BACK_OFF, run_attempt
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
@@ -53,7 +53,7 @@ class Dispatch:
         while (
             self._slots_used < parts.settings.current.safety.max_workers
             and not parts.runs.stopping
-            and not await parts.store.conditions("paused")
+            and not await parts.store.conditions(Condition.PAUSED)
         ):
             task = await self._take_next()
             if task is None:
@@ -64,8 +64,7 @@ class Dispatch:
 
     async def _take_next(self) -> Task | None:
         store = self._parts.store
-        too_far = (datetime.now(UTC) + LONGEST_BACK_OFF).isoformat()
-        task = await store.next_runnable(utc_now(), too_far)
+        task = await store.next_runnable(utc_now(), utc_after(LONGEST_BACK_OFF))
         if task is None:
             return None
         try:

@@ -98,21 +98,14 @@ async def _with_conflict(parts: Parts, head: str, base: str) -> Start:
 
 
 async def _store_start(parts: Parts, task: Task, start: Start, base: str) -> None:
-    async with parts.store.transaction() as tx:
-        await tx.run(
-            "set_task_start",
-            task_id=task.id,
-            attempt=task.attempt,
-            start_commit=start.commit,
-            start_merge=start.merge,
-            base_commit=base,
-        )
-        await tx.run(
-            "set_attempt_start",
-            task_id=task.id,
-            number=task.attempt,
-            start_commit=start.commit,
-        )
+    await parts.store.write(
+        "set_task_start",
+        task_id=task.id,
+        attempt=task.attempt,
+        start_commit=start.commit,
+        start_merge=start.merge,
+        base_commit=base,
+    )
 
 
 def _write_and_describe(

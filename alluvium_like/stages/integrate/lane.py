@@ -13,7 +13,7 @@ import anyio
 from alluvium_like.errors import GitFailed, StaleTransition
 from alluvium_like.gitrepo.landing import Landed, land
 from alluvium_like.gitrepo.outcome import Conflict
-from alluvium_like.lifecycle import Outcome, State
+from alluvium_like.lifecycle import Condition, Outcome, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.candidate import build_commit
@@ -25,7 +25,6 @@ from alluvium_like.task import Landing, Task
 log = get_logger(__name__)
 
 _BLOCKED_LOOK_SECONDS = 5.0
-BASE_RED = "base_red"
 
 
 @dataclass(slots=True)
@@ -65,7 +64,7 @@ class Lane:
             return await self.drain()
         except Exception as error:
             log.exception("lane_failed")
-            await tell_condition(self._parts, "lane", repr(error), self._parts.repository)
+            await tell_condition(self._parts, Condition.LANE, repr(error), self._parts.repository)
             return True
 
     async def drain(self) -> bool:
@@ -76,7 +75,7 @@ class Lane:
         if parts.settings.current.integration.enabled:
             while await self._run_train():
                 log.info("train_made_up_again")
-        await parts.store.clear_condition("lane", parts.repository)
+        await parts.store.clear_condition(Condition.LANE, parts.repository)
         return await parts.store.open_landing(parts.repository) is not None
 
     async def _run_train(self) -> bool:
@@ -84,10 +83,12 @@ class Lane:
         parts = self._parts
         train = _Train(parts.integration.seen, parts.integration.base)
         for task in await parts.store.ready_for_integration(parts.repository):
-            if parts.runs.stopping or await parts.store.conditions(BASE_RED):
+            if parts.runs.stopping or await parts.store.conditions(Condition.BASE_RED):
                 break
             if not await self._couple_or_ask(task, train):
-                return not parts.runs.stopping and not await parts.store.conditions(BASE_RED)
+                return not parts.runs.stopping and not await parts.store.conditions(
+                    Condition.BASE_RED
+                )
         return not await self._flush(train)
 
     async def _couple_or_ask(self, task: Task, train: _Train) -> bool:
@@ -163,7 +164,7 @@ class Lane:
             f"base red: {base} itself fails its tests ({trial.command} {trial.exit_text}); mend "
             f"{base}, or run 'alluvium-like resume'; output in logs/base-tests.log"
         )
-        await parts.store.set_condition(BASE_RED, reason, parts.repository)
+        await parts.store.set_condition(Condition.BASE_RED, reason, parts.repository)
         log.warning("base_red", reason=reason)
 
     # -- the base ------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ class Lane:
                     "set_landing_state", id=pending.id, state="void", reason="the base moved"
                 )
             await self._return_to_queue("the base moved: merged and tested again")
-            await parts.store.clear_condition(BASE_RED, parts.repository)
+            await parts.store.clear_condition(Condition.BASE_RED, parts.repository)
             log.info("base_moved", old=settled[:10], new=integration.seen[:10])
         await parts.store.set_meta(key, integration.seen)
 

@@ -1,4 +1,4 @@
-"""What the integrator tells a task: its row first, then the files for agent and person.
+"""What the integrator tells a task: its row, and the files for agent and person.
 
 The files are projections: when they cannot be written the verdict stands all the same.
 """
@@ -10,7 +10,7 @@ from alluvium_like.agents.evidence import give
 from alluvium_like.errors import StaleTransition
 from alluvium_like.gitrepo.outcome import Conflict
 from alluvium_like.guarded import append, own_path, place
-from alluvium_like.lifecycle import Outcome, State, Verdict, revise_or_escalate
+from alluvium_like.lifecycle import Outcome, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate.trial import Tell, Trial
 from alluvium_like.stages.parts import Parts
@@ -111,11 +111,9 @@ def base_tests_log(parts: Parts) -> Tell:
 
 async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> None:
     limit = parts.settings.current.integration.max_revision_rounds
-    verdict = revise_or_escalate(task.revision_round, limit)
+    rounds_left = task.revision_round < limit
+    # Before the row: from then on the next attempt may start, and it has to find the request.
     await _deliver(parts, task.id, "revision_request.md", request)
-    status = "needs_revision" if verdict is Verdict.REVISE else "needs_human"
-    text = messages.integration_json(status, reason, has_repo_changes=True)
-    await _deliver(parts, task.id, "integration.json", text)
     try:
         async with parts.store.transaction() as tx:
             held = task
@@ -126,7 +124,7 @@ async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> Non
                     to=State.INTEGRATING,
                     in_attempt=task.attempt,
                 )
-            if verdict is Verdict.REVISE:
+            if rounds_left:
                 await tx.transition(
                     task.id,
                     expect=State.INTEGRATING,
@@ -141,7 +139,10 @@ async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> Non
                 await tx.ask_human(held, question, reason=reason)
     except StaleTransition:
         return
-    log.info("task_sent_back", task_id=task.id, verdict=verdict, reason=reason)
+    status = State.NEEDS_REVISION if rounds_left else State.NEEDS_HUMAN
+    text = messages.integration_json(status, reason, has_repo_changes=True)
+    await _deliver(parts, task.id, "integration.json", text)
+    log.info("task_sent_back", task_id=task.id, to=status, reason=reason)
     parts.wakes.dispatch.set()
 
 

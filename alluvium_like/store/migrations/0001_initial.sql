@@ -55,7 +55,6 @@ CREATE TABLE attempts (
     pid        INTEGER,
     started    TEXT NOT NULL DEFAULT '',
     boot_id    TEXT NOT NULL DEFAULT '',
-    start_commit TEXT NOT NULL DEFAULT '',
     started_at TEXT NOT NULL,
     ended_at   TEXT,
     ending     TEXT,
@@ -124,7 +123,7 @@ CREATE TABLE landing_tasks (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX landing_tasks_by_task ON landing_tasks (task_id, landing_id);
 
--- What holds for the daemon as a whole: paused, base_red, degraded, …
+-- What holds for the daemon as a whole, with the reason; empty on a good day.
 CREATE TABLE conditions (
     name       TEXT NOT NULL,
     repository TEXT NOT NULL DEFAULT '',

@@ -36,8 +36,7 @@ SELECT * FROM checkpoints WHERE task_id = :task_id ORDER BY id;
 SELECT * FROM attempts WHERE task_id = :task_id ORDER BY number;
 
 -- name: open_attempts
-SELECT attempts.* FROM attempts JOIN tasks ON tasks.id = attempts.task_id
-WHERE attempts.ended_at IS NULL;
+SELECT * FROM attempts WHERE ended_at IS NULL;
 
 -- name: conditions
 SELECT * FROM conditions ORDER BY name, repository;

@@ -30,9 +30,6 @@ UPDATE attempts SET ended_at = :now, ending = :ending, exit_code = :exit_code, v
     reason = :reason, end_commit = :end_commit
 WHERE task_id = :task_id AND number = :number AND ended_at IS NULL;
 
--- name: set_attempt_start
-UPDATE attempts SET start_commit = :start_commit WHERE task_id = :task_id AND number = :number;
-
 -- name: set_task_start
 UPDATE tasks SET start_commit = :start_commit, start_merge = :start_merge,
     base_commit = :base_commit, start_from = 'same'
