@@ -205,3 +205,10 @@ def test_an_inbox_that_is_locked_or_replaced_is_gone_on_with(bed: Bed) -> None:
     bed.drop("second")  # the slow look is a minute away: an event brought this one
     bed.wait_for("second", "done")
     bed.wait(lambda: not bed.json("status")["conditions"], "no longer told")
+
+    bed.inbox.rename(bed.root / "old")  # which raises no event in the folder
+    bed.inbox.mkdir()
+    bed.cli("reload")
+    for name in ("third", "fourth"):
+        bed.drop(name)
+        bed.wait_for(name, "done")

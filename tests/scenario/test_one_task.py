@@ -202,6 +202,9 @@ def test_work_in_two_places_is_put_to_a_person(bed: Bed) -> None:
     bed.drop("t")
     task = bed.wait_for("t", "needs_human")
     assert "several places" in task["reason"]
+    kept = Path(task["folder"], ".system", "attempts", "1", "workshop.git")
+    branches = bed.git("for-each-ref", "--format=%(refname:short)", cwd=kept)
+    assert "one" in branches.split(), "nothing that was committed is gone"
 
 
 def test_a_commit_on_a_left_branch_is_found(bed: Bed) -> None:

@@ -5,8 +5,9 @@ transition is fenced by the attempt's number, so that a late end never touches a
 Work is fetched whatever the verdict: a failed attempt's branch is kept.
 """
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import assert_never
 
@@ -83,6 +84,8 @@ async def _run_and_look(
         process_gone()
         if end.ending is not Ending.SHUTDOWN:
             work = await _take_in(parts, task, prepared)
+        if work is not None and work.trouble:
+            work = await _keep_workshop(parts, task, prepared, work)
         await anyio.to_thread.run_sync(set_aside, prepared.workshop, parts.workspace.trash)
         parts.wakes.janitor.set()
     agent_dir = parts.workspace.task(task.id).agent
@@ -90,6 +93,24 @@ async def _run_and_look(
         lambda: (read_claim(agent_dir), read_question(agent_dir))
     )
     return _Seen(end, work, claim, question)
+
+
+async def _keep_workshop(parts: Parts, task: Task, prepared: Prepared, work: Harvest) -> Harvest:
+    """Keep the repository of an attempt whose work could not be taken as it is, for a person."""
+    tasks = parts.workspace.tasks
+    where = parts.workspace.task(task.id).attempt(task.attempt).relative_to(tasks)
+
+    def keep() -> None:
+        with own_path(tasks, *where.parts) as folder:
+            os.rename(prepared.workshop.git_dir, "workshop.git", dst_dir_fd=folder)
+
+    try:
+        await anyio.to_thread.run_sync(keep)
+    except OSError:  # it is gone: that is the trouble
+        log.exception("workshop_not_kept")
+        return work
+    kept = f"{work.trouble}; its repository is kept: tasks/{where}/workshop.git"
+    return replace(work, trouble=kept)
 
 
 async def _write_patch(parts: Parts, task_id: str, work: Harvest) -> None:
