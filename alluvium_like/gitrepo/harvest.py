@@ -15,7 +15,7 @@ import anyio.to_thread
 from alluvium_like.errors import GitFailed
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo import workshop as ws
-from alluvium_like.gitrepo.outcome import Conflict
+from alluvium_like.gitrepo.merges import Conflict, unresolved_in
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, null_split
 from alluvium_like.gitrepo.workshop import Source, Workshop
 
@@ -120,7 +120,7 @@ async def harvest(
         trouble = trouble or "the agent left changes beside commits that do not contain them"
     elif files.tree != committed:
         tree = files.tree
-    unresolved = await _unresolved(git, store, tree, tip.commit, start)
+    unresolved = await unresolved_in(git, store, tree, tip.commit, start.merge, start.conflict)
     commit = tip.commit
     if tree == files.tree != committed:
         parents = [tip.commit]
@@ -292,44 +292,3 @@ async def _commit_for_agent(
         committer=author,
     )
     return first_line(done)
-
-
-async def _unresolved(git: Git, store: Path, tree: str, commit: str, start: Start) -> str:
-    """Name what is still as the conflict was given out: untouched files, or markers left in them.
-
-    A file that was not touched counts as resolved only where the agent itself committed the merge:
-    choosing a side of a binary is a decision, doing nothing is none.
-    """
-    if start.conflict is None:
-        return ""
-    paths = start.conflict.paths
-    left = set(await _with_markers(git, store, tree, paths))
-    if not left and not await _contains(git, store, start.merge, commit):
-        given, found = [await _blobs(git, store, t, paths) for t in (start.conflict.tree, tree)]
-        left = {path for path in paths if given.get(path) == found.get(path)}
-    return f"the conflict was not resolved in {', '.join(sorted(left))}" if left else ""
-
-
-async def _with_markers(git: Git, store: Path, tree: str, paths: Sequence[str]) -> list[str]:
-    done = await git.run(
-        *("--literal-pathspecs", "grep", "-z", "--name-only", "-E", "-e", "^<{7,}( |$)"),
-        *(tree, "--", *paths),
-        git_dir=store,
-        accept=frozenset({0, 1}),
-    )
-    return [name.removeprefix(f"{tree}:") for name in null_split(done.stdout)]
-
-
-async def _blobs(git: Git, store: Path, tree: str, paths: Sequence[str]) -> dict[str, str]:
-    done = await git.run(
-        "--literal-pathspecs", "ls-tree", "-r", "-z", tree, "--", *paths, git_dir=store
-    )
-    rows = (row.split("\t", 1) for row in null_split(done.stdout))
-    return {path: facts for facts, path in rows}
-
-
-async def _contains(git: Git, store: Path, ancestor: str, commit: str) -> bool:
-    done = await git.run(
-        "merge-base", "--is-ancestor", ancestor, commit, git_dir=store, accept=frozenset({0, 1})
-    )
-    return done.code == 0

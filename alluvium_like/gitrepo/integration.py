@@ -15,13 +15,12 @@ import anyio.to_thread
 from alluvium_like.errors import GitFailed, RepositoryError
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo.harvest import task_ref
-from alluvium_like.gitrepo.outcome import Conflict, Merged
+from alluvium_like.gitrepo.history import History
+from alluvium_like.gitrepo.merges import Conflict, Merged
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref, null_split
 from alluvium_like.gitrepo.workshop import Source, is_object_id, read_untrusted
-from alluvium_like.messages import TRAILER
 
 _BASE_REF = "refs/alluvium/base"
-_UNRELATED = 128
 
 
 class Integration:
@@ -36,6 +35,7 @@ class Integration:
         self._newest = ("", "")
         self._rewritten: dict[str, str] = {}
         self.path = path
+        self.history = History(git, path)
         self.base_branch = base_branch
         self.seen = ""
         self.base = ""
@@ -159,7 +159,7 @@ class Integration:
     async def still_landed(self, base: str) -> bool:
         """Tell whether a base that an attempt was given still is in the owner's history."""
         if self._rewritten.get(base) != self.seen:
-            if await self.contains(base, self.seen):
+            if await self.history.contains(base, self.seen):
                 return True
             self._rewritten[base] = self.seen
         return False
@@ -234,59 +234,6 @@ class Integration:
         await self._update_refs(
             [f"delete {_candidate_ref(task_id)}", f"delete {task_ref(task_id)}"]
         )
-
-    async def landed_tasks(self, old: str, new: str) -> dict[str, str]:
-        """Return (task id to commit) of what the base gained, found by trailer."""
-        done = await self._git.run(
-            "log",
-            "--first-parent",
-            "-z",
-            f"--format=%H %(trailers:key={TRAILER},valueonly,separator=%x20)",
-            f"{old}..{new}",
-            git_dir=self.path,
-            accept=frozenset({0, _UNRELATED}),
-        )
-        found: dict[str, str] = {}
-        for entry in null_split(done.stdout):
-            commit, *tasks = entry.split()
-            if len(tasks) == 1:
-                found[tasks[0]] = commit
-        return found
-
-    async def contains(self, ancestor: str, commit: str) -> bool:
-        """Tell whether `commit` has `ancestor` in its history."""
-        done = await self._git.run(
-            "merge-base",
-            "--is-ancestor",
-            ancestor,
-            commit,
-            git_dir=self.path,
-            accept=frozenset({0, 1, _UNRELATED}),
-        )
-        return done.code == 0
-
-    async def authors(self, base: str, tip: str) -> list[tuple[Identity, str]]:
-        """Return author and subject of the commits that a branch adds, newest first."""
-        done = await self._run(
-            "log", "-z", "--format=%an%n%ae%n%ad%n%s", "--date=raw", tip, f"^{base}"
-        )
-        found = []
-        for entry in null_split(done.stdout):
-            name, email, date, subject, *_ = [*entry.split("\n"), "", "", "", ""]
-            found.append((Identity(name, email, date), subject))
-        return found
-
-    async def diff(self, old: str, new: str) -> str:
-        """Return the patch between two commits, for people."""
-        done = await self._run("diff-tree", "-p", "--no-ext-diff", "--no-textconv", old, new)
-        return done.stdout.decode(errors="replace")
-
-    async def file_text(self, tree: str, path: str, limit: int) -> str:
-        """Return the beginning of one file of a tree, for people."""
-        done = await self._git.run(
-            "cat-file", "blob", f"{tree}:{path}", git_dir=self.path, accept=frozenset({0, 128})
-        )
-        return done.stdout[:limit].decode(errors="replace")
 
     async def _move_base(self, commit: str) -> None:
         await self._run("update-ref", _BASE_REF, commit)

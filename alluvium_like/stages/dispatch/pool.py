@@ -14,7 +14,8 @@ from alluvium_like.clock import utc_after, utc_now
 from alluvium_like.errors import AlluviumError, StaleTransition
 from alluvium_like.lifecycle import Condition, State
 from alluvium_like.log import get_logger
-from alluvium_like.stages.dispatch.attempt import LONGEST_BACK_OFF, run_attempt
+from alluvium_like.stages.dispatch.attempt import run_attempt
+from alluvium_like.stages.dispatch.verdict import LONGEST_BACK_OFF
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
 from alluvium_like.task import Task
 

@@ -19,7 +19,7 @@ from alluvium_like.agents.prompt import default_template, render_prompt
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunSpec
 from alluvium_like.gitrepo.harvest import Start
-from alluvium_like.gitrepo.outcome import Conflict
+from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.gitrepo.workshop import (
     Source,
     Workshop,
@@ -69,7 +69,7 @@ async def _choose_start(parts: Parts, task: Task) -> Start:
     base = integration.seen
     if task.start_from != "branch" or not task.head_commit:
         return Start(base)
-    if await integration.contains(base, task.head_commit):
+    if await integration.history.contains(base, task.head_commit):
         return Start(task.head_commit)
     merged = await integration.merge_work(base, task.head_commit, task.base_commit)
     if isinstance(merged, Conflict):

@@ -13,7 +13,7 @@ from alluvium_like.task import Task
 
 async def build_commit(parts: Parts, task: Task, top: str, tree: str) -> str:
     """Write the candidate of one task on top of `top`. Raises GitFailed."""
-    work = await parts.integration.authors(top, task.head_commit)
+    work = await parts.integration.history.authors(top, task.head_commit)
     config = parts.settings.current
     date = f"@{int(datetime.fromisoformat(task.created_at).timestamp())} +0000"
     daemon = Identity(config.git.author_name, config.git.author_email, date)

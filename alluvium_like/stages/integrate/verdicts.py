@@ -8,7 +8,7 @@ import anyio.to_thread
 from alluvium_like import messages
 from alluvium_like.agents.evidence import give
 from alluvium_like.errors import StaleTransition
-from alluvium_like.gitrepo.outcome import Conflict
+from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.guarded import append, own_path, place
 from alluvium_like.lifecycle import Outcome, State
 from alluvium_like.log import get_logger
@@ -21,6 +21,17 @@ log = get_logger(__name__)
 
 _EXCERPT_BYTES = 4_000
 _FILES_SHOWN = 20
+
+
+async def move(parts: Parts, task: Task, to: State, reason: str) -> bool:
+    """Move one task; false when it was withdrawn meanwhile."""
+    try:
+        await parts.store.transition(
+            task.id, expect=task.state, to=to, reason=reason, in_attempt=task.attempt
+        )
+    except StaleTransition:
+        return False
+    return True
 
 
 async def tell_merged(parts: Parts, task_id: str, commit: str) -> None:
@@ -53,7 +64,7 @@ async def send_back_conflict(parts: Parts, task: Task, base: str, conflict: Conf
     """Send a task back because it contradicts what the base holds."""
     integration = parts.integration
     files = [
-        (path, await integration.file_text(conflict.tree, path, _EXCERPT_BYTES))
+        (path, await integration.history.file_text(conflict.tree, path, _EXCERPT_BYTES))
         for path in conflict.paths[:_FILES_SHOWN]
     ]
     request = messages.conflict_request(
