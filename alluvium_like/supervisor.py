@@ -20,7 +20,7 @@ from alluvium_like.clock import utc_now
 from alluvium_like.config import Config, load_config
 from alluvium_like.config.load import changed_keys
 from alluvium_like.config.tables import RESTART_KEYS
-from alluvium_like.errors import ConfigError, WorkspaceError
+from alluvium_like.errors import AlluviumError, ConfigError, WorkspaceError
 from alluvium_like.execution.adopt import become_subreaper, reap_orphans
 from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.locate import locate_owner
@@ -94,9 +94,13 @@ def _run(workspace: Workspace, console: bool, work: _Work) -> None:
 async def _with_parts(workspace: Workspace, config: Config, work: _Work) -> None:
     try:
         await _recover_and_work(workspace, config, work)
-    except Exception:
-        log.exception("daemon_failed")
+    except AlluviumError:
         raise
+    except Exception as error:
+        log.exception("daemon_failed")
+        raise AlluviumError(
+            f"the daemon failed: {error!r}; {workspace.log_file} says where"
+        ) from error
 
 
 async def _recover_and_work(workspace: Workspace, config: Config, work: _Work) -> None:

@@ -26,6 +26,21 @@ PATIENCE_SECONDS = 60.0
 AGENT_HEAD = "#!/bin/sh\nset -eu\n"
 PROGRAM = (sys.executable, "-P", "-m", "alluvium_like")
 
+COMMIT = """
+echo work > "$ALLUVIUM_TASK_ID.txt"
+git add -A
+git commit -q -m "Add the work"
+"""
+# A child in a session of its own, twice removed, that does not end when it is asked to.
+STUBBORN_CHILD = """
+setsid setsid sh -c 'trap "" TERM
+    echo $$ > "$ALLUVIUM_AGENT_DIR/outputs/child"; while :; do sleep 0.05; done' &
+"""
+HOLD = """
+echo $$ > "$ALLUVIUM_AGENT_DIR/outputs/agent"
+while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+"""
+
 
 class Witness:
     """Tells whether one process lives, and never takes another with its number for it."""
@@ -274,3 +289,20 @@ class Bed:
 
     def base_file(self, path: str) -> str:
         return self.git("show", f"main:{path}")
+
+
+def witnesses(bed: Bed, name: str, *files: str) -> list[Witness]:
+    """Wait until the processes of a task have written their numbers, and know them from then on."""
+    bed.wait(lambda: any(bed.root.glob(f"tasks/*/input/{name}")), "claimed")
+    (item,) = bed.root.glob(f"tasks/*/input/{name}")
+    outputs = item.parents[1] / ".agent" / "outputs"
+    found = []
+    for file in files:
+        bed.wait_for_file(outputs / file)
+        found.append(Witness(int((outputs / file).read_text())))
+        (outputs / file).unlink()
+    return found
+
+
+def daemon(bed: Bed) -> Witness:
+    return Witness(bed.json("status")["daemon"]["pid"])

@@ -10,42 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bed import PATIENCE_SECONDS, Bed, Witness
+from bed import COMMIT, HOLD, PATIENCE_SECONDS, Bed, daemon, witnesses
 
 from alluvium_like.lifecycle import State
 
 STATES = {state.value for state in State}
-COMMIT = """
-echo work > "$ALLUVIUM_TASK_ID.txt"
-git add -A
-git commit -q -m "Add the work"
-"""
-# A child in a session of its own, twice removed, that does not end when it is asked to.
-STUBBORN_CHILD = """
-setsid setsid sh -c 'trap "" TERM
-    echo $$ > "$ALLUVIUM_AGENT_DIR/outputs/child"; while :; do sleep 0.05; done' &
-"""
-HOLD = """
-echo $$ > "$ALLUVIUM_AGENT_DIR/outputs/agent"
-while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
-"""
-
-
-def witnesses(bed: Bed, name: str, *files: str) -> list[Witness]:
-    """Wait until the processes of a task have written their numbers, and know them from then on."""
-    bed.wait(lambda: any(bed.root.glob(f"tasks/*/input/{name}")), "claimed")
-    (item,) = bed.root.glob(f"tasks/*/input/{name}")
-    outputs = item.parents[1] / ".agent" / "outputs"
-    found = []
-    for file in files:
-        bed.wait_for_file(outputs / file)
-        found.append(Witness(int((outputs / file).read_text())))
-        (outputs / file).unlink()
-    return found
-
-
-def daemon(bed: Bed) -> Witness:
-    return Witness(bed.json("status")["daemon"]["pid"])
 
 
 @pytest.fixture
@@ -253,31 +222,6 @@ def test_reload_takes_up_all_or_nothing_and_counts_at_once(bed: Bed) -> None:
     assert len(bed.landed_task_ids()) == 4
 
 
-def test_a_stop_ends_the_agents_and_their_task_runs_again_uncounted(bed: Bed) -> None:
-    grace = 0.3
-    bed.make(STUBBORN_CHILD + HOLD + COMMIT, config=f"[safety]\nshutdown_grace_seconds = {grace}")
-    bed.drop("t")
-    for attempt, number in enumerate((signal.SIGTERM, signal.SIGINT, None), start=1):
-        bed.start()
-        served, *run = daemon(bed), *witnesses(bed, "t", "child", "agent")
-        assert [witness.alive() for witness in run] == [True, True]
-        if number is None:
-            assert bed.cli("stop", "--force") == "stopped\n"
-        else:
-            os.kill(served.pid, number)
-        assert served.ends_within(grace + 5)
-        assert [witness.alive() for witness in run] == [False, False]
-        task = bed.task("t")
-        assert (task["state"], task["attempts"]) == ("queued", attempt)
-        assert task["runs"][-1]["verdict"] == "again_uncounted"
-        assert "does not count" in task["reason"]
-    (bed.folder("t") / "go").touch()
-    bed.start()
-    task = bed.wait_for("t", "done", "failed")
-    assert (task["outcome"], task["attempts"]) == ("merged", 4)
-    assert bed.landed_task_ids() == [task["id"]]
-
-
 def test_run_once_and_integrate_once_work_without_a_daemon(bed: Bed) -> None:
     bed.make(COMMIT, config="[safety]\ninbox_settle_seconds = 600")
     (bed.inbox / "a").write_text("x")
@@ -337,43 +281,3 @@ def test_the_log_is_printed_and_followed_until_the_task_rests(bed: Bed) -> None:
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def test_after_a_kill_nothing_of_the_agent_lives_on_and_its_work_lands_once(bed: Bed) -> None:
-    bed.make(STUBBORN_CHILD + HOLD + COMMIT, config="[safety]\nshutdown_grace_seconds = 0.3")
-    bed.start()
-    bed.drop("t")
-    run = witnesses(bed, "t", "child", "agent")
-    bed.kill()
-    assert [witness.alive() for witness in run] == [True, True], "nobody ended them meanwhile"
-    assert bed.json("status")["daemon"]["running"] is False
-    bed.start()
-    assert [witness.alive() for witness in run] == [False, False]
-    (bed.folder("t") / "go").touch()
-    task = bed.wait_for("t", "done", "failed")
-    assert (task["outcome"], task["attempts"]) == ("merged", 2)
-    assert [r["verdict"] for r in task["runs"]] == ["again_uncounted", "to_integrator"]
-    assert bed.landed_task_ids() == [task["id"]]
-
-
-def test_after_a_kill_the_test_of_a_candidate_ends_and_its_task_lands_once(bed: Bed) -> None:
-    script = bed.root.parent / "test.sh"
-    pid, go = bed.root.parent / "pid", bed.root.parent / "go"
-    bed.make(COMMIT, config=f'[integration]\nrun_tests = ["sh {script}"]')
-    script.write_text(f"trap '' TERM\necho $$ > {pid}\nwhile [ ! -e {go} ]; do sleep 0.02; done\n")
-    bed.start()
-    bed.drop("t")
-    bed.wait_for("t", "integrating")
-    bed.wait(lambda: pid.exists() and pid.stat().st_size > 0, "the test runs")
-    tested = Witness(int(pid.read_text()))
-    pid.unlink()
-    bed.kill()
-    assert tested.alive()
-    bed.start()
-    assert not tested.alive()
-    bed.wait(lambda: pid.exists() and pid.stat().st_size > 0, "it is tested again")
-    assert bed.landed_task_ids() == []
-    go.touch()
-    task = bed.wait_for("t", "done", "failed", "needs_human")
-    assert (task["outcome"], task["attempts"]) == ("merged", 1)
-    assert bed.landed_task_ids() == [task["id"]]
