@@ -1,6 +1,8 @@
 """The demo on the terminal: what happens as it happens, then what became of it and what is next."""
 
 import shlex
+import shutil
+import sys
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,7 +86,7 @@ def _outcome(task: Task) -> str:
 
 
 def _tell_what_next(space: Workspace) -> None:
-    alluvium = f"alluvium-like -C {shlex.quote(str(space.root))}"
+    alluvium = f"{_program()} -C {shlex.quote(str(space.root))}"
     _say("\nWhere to look:\n", "bold")
     _say(f"  {alluvium} show mean-zero      its history and its question")
     _say(f"  {alluvium} log whole-total     what its agent and its tests put out")
@@ -94,6 +96,14 @@ def _tell_what_next(space: Workspace) -> None:
     _say(f"  {alluvium} answer mean-zero TEXT     its agent tries again")
     _say(f"  {alluvium} status")
     _say(f"  {alluvium} stop")
+
+
+def _program() -> str:
+    """Return how this program is called here; in a fresh environment it is not on PATH yet."""
+    called = Path(sys.argv[0])
+    if called.name != "alluvium-like" or shutil.which(called.name):
+        return "alluvium-like"
+    return shlex.quote(str(called))
 
 
 def _column(demo: Demo, name: str) -> str:

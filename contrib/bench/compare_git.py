@@ -247,14 +247,15 @@ def expect(holds: bool, what: str) -> None:
 
 def measure(folder: Path, runs: int, tasks: int, idle_seconds: float) -> dict[str, object]:
     """Measure everything, and return it as one document."""
-    by_daemon, by_shell = [], []
-    for run in range(runs):
-        by_shell.append(batch_by_shell(folder / f"shell-{run}", tasks))
-        by_daemon.append(batch_by_daemon(folder / f"daemon-{run}", tasks))
+    # Single drops first: after the batches the disk is still writing back what they left.
     with daemon(folder / "warm", TELLS_ITS_START) as running:
         to_agent = drop_to_agent(running)
         status = status_times(running)
         idle_ms, resident_kib = idle_cost(running, idle_seconds)
+    by_daemon, by_shell = [], []
+    for run in range(runs):
+        by_shell.append(batch_by_shell(folder / f"shell-{run}", tasks))
+        by_daemon.append(batch_by_daemon(folder / f"daemon-{run}", tasks))
     return {
         "machine": machine(folder),
         "batch": compare(tasks, by_daemon, by_shell),

@@ -344,3 +344,15 @@ def test_the_second_of_two_equal_tasks_is_a_noop(bed: Bed) -> None:
     bed.drop("b")
     bed.wait_until_idle()
     assert sorted(t["outcome"] for t in bed.json("list")) == ["merged", "noop"]
+
+
+def test_forty_tasks_dropped_at_once_all_land(bed: Bed) -> None:
+    bed.make(ADD_ONE, config="[safety]\nmax_workers = 8")
+    bed.start()
+    before = len(bed.base_log())
+    for number in range(40):
+        bed.drop(f"task-{number}")
+    assert bed.wait_until_idle() == {"done": 40}
+    assert len(bed.base_log()) == before + 40
+    assert len(bed.landed_task_ids()) == 40
+    assert bed.git("status", "--porcelain") == ""
