@@ -2,8 +2,8 @@
 
 import shlex
 import shutil
-import sys
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
