@@ -43,13 +43,6 @@ def rename_noreplace(source: StrPath, target: StrPath) -> None:
     raise OSError(code, os.strerror(code), os.fspath(source), None, os.fspath(target))
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` with `text`; a reader sees the old or the new. Not synced: a projection."""
-    part = path.with_name(f".{path.name}.tmp")
-    part.write_text(text, encoding="utf-8", errors="surrogateescape")
-    part.replace(path)
-
-
 def write_durable(path: Path, data: bytes) -> None:
     """Publish a file so that it is there whole or not at all, even after a power cut."""
     part = path.with_name(f".{path.name}.tmp")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import assert_never
 
 from alluvium_like import messages
@@ -64,7 +65,7 @@ async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
     try:
         async with parts.store.transaction() as tx:
             await tx.run("end_attempt", **ended)
-            await _move(parts, tx, task, verdict, reason, work, claim, question)
+            await _move(parts, tx, task, seen, verdict, reason)
     except StaleTransition:  # cancelled meanwhile: the attempt's end is history all the same
         await parts.store.write("end_attempt", **ended)
         return
@@ -75,89 +76,50 @@ async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
 
 
 async def _move(
-    parts: Parts,
-    tx: Transaction,
-    task: Task,
-    verdict: AttemptVerdict,
-    reason: str,
-    work: Harvest | None,
-    claim: ClaimRead,
-    question: str | None,
+    parts: Parts, tx: Transaction, task: Task, seen: Seen, verdict: AttemptVerdict, reason: str
 ) -> None:
-    here, fence = State.RUNNING, task.attempt
+    step = partial(
+        tx.transition, task.id, expect=State.RUNNING, in_attempt=task.attempt, reason=reason
+    )
+    work, summary = seen.work, seen.claim.summary
     match verdict:
         case AttemptVerdict.TO_INTEGRATOR:
-            await tx.transition(
-                task.id,
-                expect=here,
-                to=State.WORKER_DONE,
-                reason=reason,
-                in_attempt=fence,
-                head_commit=_taken(task, work),
-                summary=claim.summary,
-                failures=0,
-            )
+            head = _taken(task, work)
+            await step(to=State.WORKER_DONE, head_commit=head, summary=summary, failures=0)
         case AttemptVerdict.NOOP:
-            await tx.transition(
-                task.id,
-                expect=here,
-                to=State.DONE,
-                reason=reason,
-                in_attempt=fence,
-                outcome=Outcome.NOOP,
-                summary=claim.summary,
-            )
+            await step(to=State.DONE, outcome=Outcome.NOOP, summary=summary)
         case AttemptVerdict.ASK_HUMAN:
-            text = question or (work.trouble if work else "") or claim.summary
+            question = seen.question or (work.trouble if work else "") or summary
+            head = _taken(task, work)
             await tx.ask_human(
                 task,
-                text or messages.NO_QUESTION,
+                question or messages.NO_QUESTION,
                 reason=reason,
-                head_commit=_taken(task, work),
+                head_commit=head,
                 failures=0,
             )
         case AttemptVerdict.FAILED:
-            await tx.transition(
-                task.id, expect=here, to=State.FAILED, reason=reason, in_attempt=fence
-            )
+            await step(to=State.FAILED)
         case AttemptVerdict.RETRY:
-            await _retry_or_fail(parts, tx, task, reason)
+            config = parts.settings.current.agent
+            failures = task.failures + 1
+            if failures > config.retries:
+                await step(to=State.FAILED, failures=failures)
+            else:
+                due = utc_after(_pause_before(failures, config.retry_delay_seconds))
+                await step(to=State.QUEUED, failures=failures, not_before=due)
         case AttemptVerdict.AGAIN_UNCOUNTED:
-            await tx.transition(
-                task.id, expect=here, to=State.QUEUED, reason=reason, in_attempt=fence
-            )
+            await step(to=State.QUEUED)
         case AttemptVerdict.CANCELLED:
-            await tx.transition(
-                task.id, expect=here, to=State.CANCELLED, reason=reason, in_attempt=fence
-            )
+            await step(to=State.CANCELLED)
         case _:
             assert_never(verdict)
 
 
-async def _retry_or_fail(parts: Parts, tx: Transaction, task: Task, reason: str) -> None:
-    config = parts.settings.current.agent
-    if task.failures >= config.retries:
-        await tx.transition(
-            task.id,
-            expect=State.RUNNING,
-            to=State.FAILED,
-            reason=reason,
-            in_attempt=task.attempt,
-            failures=task.failures + 1,
-        )
-        return
+def _pause_before(failures: int, first_seconds: float) -> timedelta:
+    """Return how long the task backs off after so many failures; it doubles each time."""
     longest = LONGEST_BACK_OFF.total_seconds()
-    seconds = min(config.retry_delay_seconds * 2.0 ** min(task.failures, 64), longest)
-    due = utc_after(timedelta(seconds=seconds))
-    await tx.transition(
-        task.id,
-        expect=State.RUNNING,
-        to=State.QUEUED,
-        reason=reason,
-        in_attempt=task.attempt,
-        failures=task.failures + 1,
-        not_before=due,
-    )
+    return timedelta(seconds=min(first_seconds * 2.0 ** min(failures - 1, 64), longest))
 
 
 def _taken(task: Task, work: Harvest | None) -> str:
