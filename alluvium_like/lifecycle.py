@@ -30,6 +30,14 @@ class Outcome(StrEnum):
     NOOP = "noop"
 
 
+class TaskKind(StrEnum):
+    """Where a task comes from: the inbox, a landed task to take back, what others pushed."""
+
+    ITEM = "item"
+    REVERT = "revert"
+    UPSTREAM = "upstream"
+
+
 _S = State
 TRANSITIONS: dict[State, frozenset[State]] = {
     _S.WAITING: frozenset({_S.QUEUED, _S.NEEDS_HUMAN, _S.CANCELLED}),
@@ -49,7 +57,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
         {_S.DONE, _S.NEEDS_REVISION, _S.NEEDS_HUMAN, _S.WORKER_DONE, _S.CANCELLED}
     ),
     _S.NEEDS_REVISION: frozenset({_S.RUNNING, _S.CANCELLED}),
-    _S.NEEDS_HUMAN: frozenset({_S.QUEUED, _S.CANCELLED}),
+    _S.NEEDS_HUMAN: frozenset({_S.QUEUED, _S.WORKER_DONE, _S.CANCELLED}),
     _S.FAILED: frozenset({_S.QUEUED, _S.CANCELLED}),
     _S.CANCELLED: frozenset({_S.QUEUED}),
     _S.DONE: frozenset(),
@@ -58,6 +66,13 @@ ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 """States in which nothing more happens unless a person says so."""
 ACTIVE = frozenset(State) - ENDED - {State.NEEDS_HUMAN, State.WAITING}
 """States in which the daemon has something to do."""
+
+
+class CheckpointKind(StrEnum):
+    """What a person is asked for: advice to the agent, or leave to land what it did."""
+
+    QUESTION = "question"
+    APPROVAL = "approval"
 
 
 class Ending(StrEnum):

@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 
 from alluvium_like.lifecycle import Ending
+from alluvium_like.task import Task
 
 TRAILER = "Task-Id"
 NO_QUESTION = "The agent asks for a person and says no more; see the task's folder."
+FLAKE_REASON = "landed; a flake: its tests failed once and passed when the same commit ran again"
 _SUBJECT_LENGTH = 72
 
 
@@ -16,6 +18,11 @@ def commit_message(name: str, task_id: str, subject: str, summary: str) -> str:
     body = summary.strip() if _one_line(summary) != first else ""
     paragraphs = [first, f"Task: {_one_line(name)}", body, f"{TRAILER}: {task_id}"]
     return "\n\n".join(p for p in paragraphs if p) + "\n"
+
+
+def revert_message(name: str, commit: str) -> str:
+    """Return the message of the work of a revert."""
+    return f"Revert {_one_line(name)}\n\nThis takes back commit {commit}.\n"
 
 
 def base_merged_in(base_branch: str) -> str:
@@ -58,6 +65,38 @@ def conflict_request(
     for path, text in files:
         parts.append(f"\n## `{_one_line(path)}`\n\n{_fenced(text)}\n")
     return "".join(parts)
+
+
+def revert_input(task: Task) -> str:
+    """Return what stands in the input folder of a revert."""
+    return (
+        f"# Take back: {_one_line(task.name)}\n\n"
+        f"Commit {task.merge_commit} of task {task.id} is to be taken back, as `git revert` would: "
+        "take out what it brought, and keep what came after it.\n"
+    )
+
+
+def revert_request(name: str, commit: str, files: Sequence[tuple[str, str]]) -> str:
+    """Return the request for a revert that later work stands in the way of."""
+    parts = [
+        "# Revision request: take a commit back\n\n"
+        f"Commit {commit} ({_one_line(name)}) is to be taken back, as `git revert` would, and "
+        "later work stands in the way in the files below. Take out what the commit brought, keep "
+        "what came after it, run the tests, and commit.\n"
+    ]
+    for path, text in files:
+        parts.append(f"\n## `{_one_line(path)}`\n\n{_fenced(text)}\n")
+    return "".join(parts)
+
+
+def leave_question(paths: Sequence[str], task_id: str) -> str:
+    """Ask a person whether work that touches protected paths may land."""
+    shown = ", ".join(_one_line(path) for path in paths[:10])
+    return (
+        f"The work touches protected paths: {shown}{' …' if len(paths) > 10 else ''}. "
+        f"Look at it with 'alluvium-like diff {task_id}'; then 'approve' lets exactly this work "
+        "land, and 'reject' with a reason sends it back to the agent."
+    )
 
 
 def tests_reason(command: str, exit_text: str) -> str:

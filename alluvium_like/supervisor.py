@@ -8,7 +8,7 @@ included, because a daemon that half works is worse than one that is started aga
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import anyio
@@ -25,6 +25,7 @@ from alluvium_like.execution.adopt import become_subreaper, reap_orphans
 from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.locate import locate_owner
 from alluvium_like.gitrepo.runner import Git
+from alluvium_like.gitrepo.warm import WarmTrees
 from alluvium_like.inbox.lease import ignore_lease_signals
 from alluvium_like.lifecycle import ACTIVE, Condition, State
 from alluvium_like.lock import workspace_lock
@@ -36,6 +37,7 @@ from alluvium_like.stages.janitor import Janitor
 from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.parts import Parts, Settings
 from alluvium_like.stages.recover import recover
+from alluvium_like.stages.warmer import Warmer
 from alluvium_like.store.writer import Store
 from alluvium_like.surface.actions import Actions
 from alluvium_like.surface.readiness import notify, watchdog_seconds
@@ -120,7 +122,8 @@ async def _recover_and_work(workspace: Workspace, config: Config, work: _Work) -
 async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Parts]:
     """Open the store and the repositories. Raises StoreError or RepositoryError."""
     store = await Store.open(workspace.database)
-    try:
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(store.close)
         workspace_id = await store.get_meta("workspace_id")
         git = Git(workspace_id)
         known = await store.repository(_REPOSITORY)
@@ -128,17 +131,18 @@ async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Part
         path = config.repo.at(workspace.root)
         owner = await locate_owner(git, path, wanted)
         integration = Integration(git, workspace.integration, owner.git_dir, owner.base_branch)
+        opened.push_async_callback(integration.close)
         await integration.open()
         await store.write(
             "set_repository", name=_REPOSITORY, path=str(path), base_branch=owner.base_branch
         )
+        settings = Settings(config)
+        warm = WarmTrees(git, workspace.warm, workspace.trash, lambda: settings.warm_limits)
         parts = Parts(
-            workspace, store, Settings(config), git, integration, owner, workspace_id, _REPOSITORY
+            workspace, store, settings, git, integration, owner, workspace_id, warm, _REPOSITORY
         )
         store.committed = parts.wakes.notify.set
         yield parts
-    finally:
-        await store.close()
 
 
 class Supervisor:
@@ -158,6 +162,7 @@ class Supervisor:
         self._dispatch = Dispatch(parts)
         self._lane = Lane(parts)
         self._janitor = Janitor(parts)
+        self._warmer = Warmer(parts)
         self._notify = follower
         self._started_at = utc_now()
         self._stop_asked = anyio.Event()
@@ -177,6 +182,8 @@ class Supervisor:
                     self._notify.run,
                 ):
                     stages.start_soon(stage)
+                if not self._until_idle:  # else there is no next task to make it for
+                    stages.start_soon(self._warmer.run)
                 outer.start_soon(self._feed_watchdog)
                 outer.start_soon(self._enforce_grace, stages.cancel_scope)
                 if self._until_idle:
@@ -205,7 +212,8 @@ class Supervisor:
         return {"changed": [key for key in changed if key not in later], "needs_restart": later}
 
     def _methods(self) -> dict[str, Method]:
-        actions = Actions(self._parts.store, self._parts.wakes, self._parts.runs)
+        parts = self._parts
+        actions = Actions(parts.workspace, parts.store, parts.wakes, parts.runs)
 
         async def ping() -> dict[str, object]:
             return {
@@ -242,6 +250,9 @@ class Supervisor:
             "answer": on_task(actions.answer),
             "retry": on_task(actions.retry),
             "cancel": on_task(actions.cancel),
+            "approve": on_task(actions.approve),
+            "reject": on_task(actions.reject),
+            "revert": on_task(actions.revert),
             "pause": on_daemon(actions.pause),
             "resume": on_daemon(actions.resume),
         }

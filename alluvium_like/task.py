@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from alluvium_like.clock import utc_stamp
-from alluvium_like.lifecycle import Outcome, State
+from alluvium_like.lifecycle import Outcome, State, TaskKind
 
 _SLUG_LENGTH = 40
 
@@ -19,7 +19,9 @@ class Task:
     `start_commit`, with `start_merge` merged in where that conflicted) or `branch` (continuing
     `head_commit`). `base_commit` is the landed base that the last attempt was given, which tells
     its work from what others did when the base's history is rewritten. `failures` counts the
-    attempts that count against `retries`.
+    attempts that count against `retries`. `kind` is `item`, `revert` (of the landed task `reverts`)
+    or `upstream` (what others pushed); `approved_commit` is the work that a person allowed to touch
+    protected paths.
     """
 
     seq: int
@@ -41,6 +43,9 @@ class Task:
     head_commit: str
     summary: str
     merge_commit: str
+    kind: TaskKind
+    reverts: str
+    approved_commit: str
     created_at: str
     updated_at: str
 

@@ -122,6 +122,15 @@ class Workspace:
         return self.logs / "daemon.jsonl"
 
     @property
+    def trial_logs(self) -> Path:
+        """What the tests of candidates put out, a file for each run."""
+        return self.logs / "tests"
+
+    def trial_log(self, number: int) -> Path:
+        """Return the file of one run of the tests."""
+        return self.trial_logs / f"{number}.log"
+
+    @property
     def state(self) -> Path:
         """The daemon's own folder."""
         return self.root / STATE_NAME
@@ -166,6 +175,11 @@ class Workspace:
         """Throw-away trees in which candidates are tested."""
         return self.state / "slots"
 
+    @property
+    def warm(self) -> Path:
+        """Worktrees that wait for the next task."""
+        return self.state / "warm"
+
     def task(self, task_id: str) -> TaskFolder:
         """Return the folder of one task."""
         return TaskFolder(self.tasks / task_id)
@@ -179,9 +193,11 @@ class Workspace:
             self.worktrees,
             self.quarantine,
             self.logs,
+            self.trial_logs,
             self.workshops,
             self.trash,
             self.slots,
+            self.warm,
         )
 
     def make_folders(self) -> None:

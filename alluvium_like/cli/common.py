@@ -1,14 +1,27 @@
 """What the commands share: the chosen workspace, output, and acting with or without daemon."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from alluvium_like.errors import WorkspaceError
-from alluvium_like.workspace import STATE_NAME, Workspace
+from alluvium_like.cli.plain import open_workspace, print_json, printable
+from alluvium_like.workspace import Workspace
+
+__all__ = [
+    "AnswerArgument",
+    "JsonOption",
+    "TaskArgument",
+    "act",
+    "choose_workspace",
+    "chosen_path",
+    "find_task_id",
+    "no_loop",
+    "print_json",
+    "printable",
+    "workspace",
+]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -56,20 +69,7 @@ def chosen_path() -> Path | None:
 
 def workspace() -> Workspace:
     """Return the workspace to work on. Raises WorkspaceError."""
-    if _chosen is None:
-        return Workspace.find(Path.cwd())
-    found = Workspace.at(_chosen)
-    if not found.state.is_dir():
-        raise WorkspaceError(
-            f"{found.root} is not a workspace (no {STATE_NAME} in it): "
-            f"run 'alluvium-like init {found.root}'"
-        )
-    return found
-
-
-def print_json(document: object) -> None:
-    """Print one document for scripts."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+    return open_workspace(_chosen)
 
 
 def find_task_id(space: Workspace, part: str) -> str:
@@ -93,8 +93,3 @@ def act(method: str, params: Mapping[str, str]) -> None:
     from alluvium_like.surface.offline import act_offline
 
     act_offline(space, method, params)
-
-
-def printable(text: str) -> str:
-    """Return text from files or agents that cannot steer a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from alluvium_like.cli.common import JsonOption, act, print_json, workspace
+from alluvium_like.cli.look import print_status
 
 
 def register(app: typer.Typer) -> None:
@@ -66,27 +67,7 @@ def _names(value: object) -> list[str]:
 
 def status(as_json: JsonOption = False) -> None:
     """Show the daemon, the queue, and what holds them up."""
-    from alluvium_like.surface.status import read_status
-
-    now = read_status(workspace())
-    if as_json:
-        print_json(now.document())
-        return
-    daemon = f"running (pid {now.pid})" if now.running else "not running"
-    print(f"workspace   {now.root}")
-    print(f"daemon      {daemon}")
-    for condition in now.conditions:
-        print(f"{condition.name:<11} {condition.reason} (since {condition.since})")
-    print(f"inbox       {now.inbox}")
-    print(f"quarantine  {now.quarantine}")
-    for state, count in now.tasks.items():
-        if count:
-            note = ""
-            if state == "done":
-                note = f"  ({now.outcomes['merged']} merged, {now.outcomes['noop']} noop)"
-            print(f"{state:<15} {count}{note}")
-    if not any(now.tasks.values()):
-        print("no tasks yet: drop a file into inbox/")
+    print_status(workspace(), as_json=as_json)
 
 
 def pause() -> None:

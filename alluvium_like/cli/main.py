@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from alluvium_like import __version__
-from alluvium_like.cli import daemon, service, setup, tasks
+from alluvium_like.cli import daemon, queue, service, setup, tasks
 from alluvium_like.cli.common import choose_workspace, no_loop
 from alluvium_like.errors import AlluviumError
 
@@ -54,6 +54,7 @@ setup.register(app)
 daemon.register(app)
 service.register(app)
 tasks.register(app)
+queue.register(app)
 
 
 def main() -> NoReturn:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,10 +16,8 @@ from alluvium_like.cli.common import (
     printable,
     workspace,
 )
+from alluvium_like.cli.look import NEWEST, print_list, task_document
 from alluvium_like.lifecycle import State
-
-if TYPE_CHECKING:
-    from alluvium_like.task import Task
 
 
 def register(app: typer.Typer) -> None:
@@ -56,38 +54,16 @@ def example_task() -> None:
 
 def list_tasks(
     state: Annotated[State | None, typer.Option(help="Only tasks in this state.")] = None,
+    limit: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Of those that have ended only the newest N; 0 shows all."
+        ),
+    ] = NEWEST,
     as_json: JsonOption = False,
 ) -> None:
     """List the tasks, oldest first."""
-    from alluvium_like.store.reader import StoreReader
-
-    with StoreReader(workspace().database) as store:
-        tasks = store.tasks(state)
-    if as_json:
-        print_json([_document(task) for task in tasks])
-        return
-    for task in tasks:
-        outcome = f"/{task.outcome}" if task.outcome else ""
-        print(f"{task.id}  {task.state}{outcome}  {printable(task.reason)}".rstrip())
-    if not tasks:
-        print("no tasks" if state is None else f"no tasks in {state}")
-
-
-def _document(task: "Task") -> dict[str, object]:
-    return {
-        "id": task.id,
-        "name": task.name,
-        "state": task.state,
-        "outcome": task.outcome,
-        "attempts": task.attempt,
-        "revision_round": task.revision_round,
-        "merge_commit": task.merge_commit or None,
-        "created_at": task.created_at,
-        "updated_at": task.updated_at,
-        "reason": task.reason,
-        "priority": task.priority,
-        "repository": task.repository,
-    }
+    print_list(workspace(), state=state, newest=limit, as_json=as_json)
 
 
 def show(task: TaskArgument, as_json: JsonOption = False) -> None:
@@ -97,7 +73,7 @@ def show(task: TaskArgument, as_json: JsonOption = False) -> None:
     space = workspace()
     with StoreReader(space.database) as store:
         found = store.find(task)
-        document = _document(found) | {
+        document = task_document(found) | {
             "folder": str(space.task(found.id).root),
             "branch": found.branch,
             "events": [dict(row) for row in store.events(found.id)],

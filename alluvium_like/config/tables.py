@@ -4,6 +4,7 @@ All are frozen and strict: a number in quotes or a yes for a number is a mistake
 nobody knows. The description of a field is its documentation; the example file is made from it.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
@@ -17,7 +18,9 @@ from alluvium_like.config.values import (
     Branch,
     CommandLine,
     Identity,
+    Patterns,
     Place,
+    Remote,
     Seconds,
     Text,
     Texts,
@@ -26,6 +29,17 @@ from alluvium_like.config.values import (
 
 AT_START: Final = "counts at the next start of the daemon"
 _TEST_SECONDS: Final = 1800
+PROTECTED: Final = (
+    # what runs on other machines
+    *(".github/", ".gitlab/", ".gitlab-ci.yml", ".circleci/", ".buildkite/", ".travis.yml"),
+    *("azure-pipelines.yml", "bitbucket-pipelines.yml", "Jenkinsfile", ".woodpecker/", ".ci/"),
+    # what runs in Git, or changes what it reads and writes
+    *(".githooks/", ".husky/", "lefthook.yml", ".pre-commit-config.yaml"),
+    *(".gitattributes", ".gitmodules"),
+    # what agents run and are allowed
+    *(".claude/", ".mcp.json", ".codex/", ".gemini/", ".qwen/", ".cursor/", ".opencode/"),
+    *("opencode.json", ".aider.conf.yml", ".vscode/mcp.json"),
+)
 
 
 class _Table(BaseModel):
@@ -130,6 +144,33 @@ class Integration(_Table):
         description='"squash" lands each task as one commit, "merge" keeps its commits under a '
         "merge commit.",
     )
+    parallel_tests: int = Field(
+        default=0,
+        ge=0,
+        description="How many candidates are tested at the same time, each in a tree of its own; "
+        "0 is half the processors. A candidate that passes proves those before it too.",
+    )
+    strict: bool = Field(
+        default=False,
+        description="With true, every single commit is tested before it lands, and not only the "
+        "last of several that land together.",
+    )
+    protected_paths: Patterns = Field(
+        default=PROTECTED,
+        description="Work that touches one of these waits for a person ('approve' or 'reject'): "
+        "they decide what runs, when, and with which rights. Written as in .gitignore, without "
+        "exceptions; upper and lower case are the same. An empty list protects nothing.",
+    )
+    push: Remote = Field(
+        default="",
+        description='The remote of the repository, such as "origin", to which the base branch is '
+        "pushed after every landing, and from which the work of others is taken up. Empty: none.",
+    )
+
+    @property
+    def test_slots(self) -> int:
+        """How many candidates may be under test at the same time."""
+        return self.parallel_tests or max(1, (os.cpu_count() or 2) // 2)
 
 
 class Git(_Table):
@@ -155,6 +196,18 @@ class Safety(_Table):
         ge=0,
         description="How long a process may take to end after it was asked to (TERM), before it "
         "is killed: when the daemon stops, at a deadline, at a cancel.",
+    )
+    warm_worktrees: int = Field(
+        default=8,
+        ge=0,
+        description="How many worktrees are kept, cleaned and brought to the newest base, for the "
+        "tasks to come: handing one over takes milliseconds however large the repository is. 0 "
+        "makes a new one for every attempt.",
+    )
+    warm_disk_bytes: int = Field(
+        default=20_000_000_000,
+        ge=0,
+        description="How much all of them together may take up, in bytes.",
     )
     ignore_name_prefixes: Texts = Field(
         default=(".",), description="Items whose names begin so are left in the inbox."

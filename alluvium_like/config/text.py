@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from alluvium_like.config.tables import AT_START, RESTART_KEYS, fields, tables
 
+_WIDTH: Final = 96
 _EXAMPLE_HEAD: Final = (
     "Every setting with its default. Made by 'python -m alluvium_like.config.text': "
     "change the classes, not this file."
@@ -52,7 +53,7 @@ def _render(head: str, chosen: Mapping[str, object] | None) -> str:
         dotted = f"{table}.{key}"
         value = (chosen or {}).get(dotted, info.default)
         mark = "" if chosen is None or dotted in chosen else "#"
-        lines.append(f"{mark}{key} = {_toml(value)}")
+        lines += [f"{mark}{line}" for line in _assignment(key, value)]
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +63,16 @@ def _explanation(info: FieldInfo) -> str:
 
 
 def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(text, 96, break_on_hyphens=False)]
+    return [f"# {line}" for line in textwrap.wrap(text, _WIDTH, break_on_hyphens=False)]
+
+
+def _assignment(key: str, value: object) -> list[str]:
+    line = f"{key} = {_toml(value)}"
+    if len(line) <= _WIDTH or not isinstance(value, list | tuple):
+        return [line]
+    items = ", ".join(_toml(item) for item in value)
+    wrapped = textwrap.wrap(items, _WIDTH, break_on_hyphens=False, break_long_words=False)
+    return [f"{key} = [", *wrapped, "]"]  # not indented: '# ' is what begins a comment
 
 
 def _toml(value: object) -> str:

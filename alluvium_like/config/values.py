@@ -21,6 +21,7 @@ PLACEHOLDERS: Final = (
 
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_]\w*)\}", re.ASCII)  # ${word} is the shell's
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_REMOTE = re.compile(r"[\w][\w./-]*", re.ASCII)
 _NOT_IN_A_BRANCH = re.compile(r"^[-/.]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|/\.|[/.]$|\.lock(/|$)")
 
 
@@ -78,10 +79,27 @@ def _place(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    if value.startswith("!"):
+        refuse("an exception", "patterns of what is protected, without exceptions")
+    if ".." in value.split("/") or not value.strip("/"):
+        refuse("not a path of the repository", "a pattern as in .gitignore, such as .github/")
+    return value
+
+
+def _remote(value: str) -> str:
+    if value and not _REMOTE.fullmatch(value):
+        refuse("not the name of a remote", "the name that 'git remote' shows, such as origin")
+    return value
+
+
 # A TOML array is a list, which is not frozen; strictness would refuse to make a tuple of it.
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(_text)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]
+Pattern = Annotated[Text, AfterValidator(_pattern)]
+Patterns = Annotated[tuple[Pattern, ...], Field(strict=False)]
+Remote = Annotated[str, AfterValidator(_remote)]
 Place = Annotated[Text, AfterValidator(_place)]
 Branch = Annotated[str, AfterValidator(_branch)]
 Identity = Annotated[str, AfterValidator(_identity)]

@@ -1,11 +1,12 @@
 """What an ended attempt left in Git: found, fetched and, where uncommitted, committed for it.
 
-Commits come by fetch from the workshop into integration.git; files are looked at with the daemon's
-own GIT_DIR and index only. Work on another branch or a detached HEAD is found and taken; work in
-several places that do not contain each other is for a person. Nothing found is ever dropped: what
-is not the task's work stays under refs/alluvium/strays/.
+Commits come from the workshop into integration.git (by `carry`, else by fetch); files are looked at
+with the daemon's own GIT_DIR and index only. Work on another branch or a detached HEAD is found and
+taken; work in several places that do not contain each other is for a person. Nothing found is ever
+dropped: what is not the task's work stays under refs/alluvium/strays/.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +16,15 @@ import anyio.to_thread
 from alluvium_like.errors import GitFailed
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo import workshop as ws
+from alluvium_like.gitrepo.carry import carry
 from alluvium_like.gitrepo.merges import Conflict, unresolved_in
+from alluvium_like.gitrepo.objects import trees_of, update_refs, write_commit
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, null_split
 from alluvium_like.gitrepo.workshop import Source, Workshop
 
 _GITLINK = "160000"
 _MOST_PLACES = 1000
+_UNCOMMITTED = "Uncommitted work of the attempt\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +112,14 @@ async def harvest(
     """Bring an attempt's work to refs/alluvium/tasks/<id>, whole. Raises GitFailed."""
     tip = await _fetch_commits(git, workshop, source, task_id, branch, start)
     store = source.integration
-    names = (f"{commit}^{{tree}}" for commit in (tip.files_on, tip.commit, start.commit))
-    trees = await git.run("rev-parse", *names, git_dir=store)
-    committed, tree, start_tree = trees.stdout.decode().split()
+    commits = (tip.files_on, tip.commit, start.commit)
+    committed, tree, start_tree = await trees_of(git, store, commits)
     files = await _read_files(git, workshop, store, start, tip.files_on, committed)
     trouble = tip.trouble or files.trouble
     if files.tree != committed and tip.files_on != tip.commit:
         left = await _commit_for_agent(git, store, files.tree, [tip.files_on], author)
         stray = f"refs/alluvium/strays/{task_id}/{left}"
-        await git.run("update-ref", stray, left, git_dir=store)
+        await update_refs(git, store, [f"update {stray} {left}"])
         trouble = trouble or "the agent left changes beside commits that do not contain them"
     elif files.tree != committed:
         tree = files.tree
@@ -128,7 +131,7 @@ async def harvest(
             parents.append(start.merge)
         commit = await _commit_for_agent(git, store, tree, parents, author)
     if commit not in (tip.stored, start.commit):
-        await git.run("update-ref", task_ref(task_id), commit, git_dir=store)
+        await update_refs(git, store, [f"update {task_ref(task_id)} {commit}"])
     changed = tree != start_tree or bool(start.merge and commit != start.commit)
     if not changed and not trouble:
         trouble = tip.aside or "; ".join(files.notes)
@@ -164,17 +167,14 @@ async def _fetch_commits(
     refs = [f"refs/alluvium/strays/{task_id}/{commit}" for commit in commits]
     if len(commits) == 1 and not nothing.aside:
         refs = [task_ref(task_id)]
+    carried = len(commits) == 1 and await carry(
+        git, source.integration, workshop, commits[0], [c for c in known if c]
+    )
     try:
-        await git.run(
-            "fetch",
-            "--quiet",
-            "--no-write-fetch-head",
-            "--no-tags",
-            "--stdin",
-            str(workshop.git_dir),
-            git_dir=source.integration,
-            stdin="".join(f"+{c}:{ref}\n" for c, ref in zip(commits, refs, strict=True)).encode(),
-        )
+        if carried:
+            await update_refs(git, source.integration, [f"update {refs[0]} {commits[0]}"])
+        else:
+            await _fetch(git, source.integration, workshop, commits, refs)
     except GitFailed as error:
         return replace(nothing, trouble=f"the agent's commits cannot be fetched: {error}")
     if nothing.aside:
@@ -182,6 +182,21 @@ async def _fetch_commits(
     if len(commits) == 1:
         return _Tip(commits[0], files_on, notes=_moved(places, branch), stored=commits[0])
     return await _choose(git, source.integration, places, branch, head, start, files_on)
+
+
+async def _fetch(
+    git: Git, store: Path, workshop: Workshop, commits: Sequence[str], refs: Sequence[str]
+) -> None:
+    await git.run(
+        "fetch",
+        "--quiet",
+        "--no-write-fetch-head",
+        "--no-tags",
+        "--stdin",
+        str(workshop.git_dir),
+        git_dir=store,
+        stdin="".join(f"+{c}:{ref}\n" for c, ref in zip(commits, refs, strict=True)).encode(),
+    )
 
 
 def _look_at(workshop: Workshop, source: Source) -> tuple[str, ws.Head, dict[str, str]]:
@@ -281,14 +296,5 @@ async def _without_nested_repositories(door: Door, old: str, new: str) -> tuple[
 async def _commit_for_agent(
     git: Git, store: Path, tree: str, parents: Sequence[str], author: Identity
 ) -> str:
-    done = await git.run(
-        "commit-tree",
-        tree,
-        *(word for parent in parents for word in ("-p", parent)),
-        "-m",
-        "Uncommitted work of the attempt",
-        git_dir=store,
-        author=author,
-        committer=author,
-    )
-    return first_line(done)
+    now = replace(author, date=author.date or f"@{int(time.time())} +0000")
+    return await write_commit(git, store, tree, parents, _UNCOMMITTED, now, now)

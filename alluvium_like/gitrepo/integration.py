@@ -17,10 +17,21 @@ from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo.harvest import task_ref
 from alluvium_like.gitrepo.history import History
 from alluvium_like.gitrepo.merges import Conflict, Merged
+from alluvium_like.gitrepo.objects import (
+    diff_trees,
+    parse_commit,
+    read_objects,
+    update_refs,
+    write_commit,
+)
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref, null_split
 from alluvium_like.gitrepo.workshop import Source, is_object_id, read_untrusted
 
 _BASE_REF = "refs/alluvium/base"
+_EMPTY_TREE = {
+    "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+}
 
 
 class Integration:
@@ -32,7 +43,6 @@ class Integration:
         self._lock = anyio.Lock()
         self._object_format = "sha1"
         self._tags: tuple[tuple[str, str], ...] = ()
-        self._newest = ("", "")
         self._rewritten: dict[str, str] = {}
         self.path = path
         self.history = History(git, path)
@@ -56,6 +66,10 @@ class Integration:
             await self.set_base(self.seen)
         await self._read_tags()
         await self.refresh()
+
+    async def close(self) -> None:
+        """End the git processes that stay alive between questions."""
+        await self._git.close(self.path)
 
     async def owner_tip(self) -> str:
         """Return the commit of the base branch in the owner's repository.
@@ -121,8 +135,11 @@ class Integration:
     async def merge(self, ours: str, theirs: str) -> Merged | Conflict:
         """Merge two commits without any work tree. Raises GitFailed.
 
-        Exit 1 means a conflict or a bad name; only the first prints a tree.
+        Exit 1 means a conflict or a bad name; only the first prints a tree. Nothing is to be merged
+        in what was started on `ours`.
         """
+        if is_object_id(theirs) and (await self.history.commit(theirs)).parents == (ours,):
+            return Merged(await self.tree_of(theirs))
         done = await self._git.run(
             "merge-tree",
             "--write-tree",
@@ -156,6 +173,31 @@ class Integration:
             await self._bare_commit(await self.tree_of(theirs), origin),
         )
 
+    async def revert(self, commit: str, onto: str) -> Merged | Conflict:
+        """Take what `commit` brought against its first parent out of `onto`. Raises GitFailed."""
+        origin = await self._bare_commit(await self.tree_of(commit))
+        parents = (await self.history.commit(commit)).parents
+        before = await self.tree_of(parents[0]) if parents else _EMPTY_TREE[self._object_format]
+        return await self.merge(
+            await self._bare_commit(await self.tree_of(onto), origin),
+            await self._bare_commit(before, origin),
+        )
+
+    async def touched(
+        self, old_tree_or_commit: str, new: str, patterns: Sequence[str]
+    ) -> list[str]:
+        """Return the paths that differ between two trees and match; see `pathspecs`."""
+        specs = pathspecs(patterns)
+        if not specs:
+            return []
+        found = await read_objects(self._git, self.path, [old_tree_or_commit, new])
+        trees = [
+            parse_commit(o.data).tree if o is not None and o.kind == "commit" else name
+            for name, o in zip((old_tree_or_commit, new), found, strict=True)
+        ]
+        options = ("-r", "-z", "--no-renames", "--name-only", "--", *specs)
+        return null_split(await diff_trees(self._git, self.path, options, *trees))
+
     async def still_landed(self, base: str) -> bool:
         """Tell whether a base that an attempt was given still is in the owner's history."""
         if self._rewritten.get(base) != self.seen:
@@ -167,7 +209,7 @@ class Integration:
     async def _bare_commit(self, tree: str, *parents: str) -> str:
         """Write a commit that stands for a tree in a merge; it never lands."""
         nobody = Identity("merge", "merge@localhost", "@0 +0000")
-        return await self._write_commit(tree, parents, "merge", nobody, nobody)
+        return await write_commit(self._git, self.path, tree, parents, "merge", nobody, nobody)
 
     async def commit(
         self,
@@ -179,37 +221,13 @@ class Integration:
         committer: Identity,
     ) -> str:
         """Write a commit; the same inputs give the same commit again."""
-        made = await self._write_commit(tree, parents, message, author, committer)
-        self._newest = (made, tree)
-        return made
-
-    async def _write_commit(
-        self,
-        tree: str,
-        parents: Sequence[str],
-        message: str,
-        author: Identity,
-        committer: Identity,
-    ) -> str:
-        done = await self._git.run(
-            "commit-tree",
-            tree,
-            *(word for parent in parents for word in ("-p", parent)),
-            "-F",
-            "-",
-            git_dir=self.path,
-            author=author,
-            committer=committer,
-            stdin=message.encode(errors="replace"),
-        )
-        return first_line(done)
+        return await write_commit(self._git, self.path, tree, parents, message, author, committer)
 
     async def tree_of(self, commit: str) -> str:
-        """Return the tree of a commit; that of the newest one, asked for most, is known."""
-        if self._newest[0] != commit:
-            tree = first_line(await self._run("rev-parse", f"{commit}^{{tree}}"))
-            self._newest = (commit, tree)
-        return self._newest[1]
+        """Return the tree of a commit. Raises GitFailed."""
+        if not is_object_id(commit):
+            return first_line(await self._run("rev-parse", f"{commit}^{{tree}}"))
+        return (await self.history.commit(commit)).tree
 
     async def hold(self, candidates: Mapping[str, str], base: str) -> None:
         """Keep candidates (task id to commit) and our base on top of them, all or nothing."""
@@ -229,6 +247,10 @@ class Integration:
             await self._update_refs([mirror, *(f"delete {ref}" for ref in refs)])
             self.seen = commit
 
+    async def keep(self, task_id: str, commit: str) -> None:
+        """Keep a commit as the work of a task."""
+        await self._update_refs([f"update {task_ref(task_id)} {commit}"])
+
     async def forget(self, task_id: str) -> None:
         """Drop the refs of a task that is done without a landing."""
         await self._update_refs(
@@ -236,7 +258,7 @@ class Integration:
         )
 
     async def _move_base(self, commit: str) -> None:
-        await self._run("update-ref", _BASE_REF, commit)
+        await self._update_refs([f"update {_BASE_REF} {commit}"])
         self.base = commit
 
     async def _clone(self) -> None:
@@ -268,11 +290,28 @@ class Integration:
         return first_line(done) or None
 
     async def _update_refs(self, lines: Sequence[str]) -> None:
-        script = "".join(f"{line}\n" for line in lines).encode()
-        await self._git.run("update-ref", "--stdin", git_dir=self.path, stdin=script)
+        await update_refs(self._git, self.path, lines)
 
     async def _run(self, *args: str) -> Completed:
         return await self._git.run(*args, git_dir=self.path)
+
+
+def pathspecs(patterns: Sequence[str]) -> list[str]:
+    """Translate gitignore-like patterns to pathspecs, case-insensitive.
+
+    Without an inner slash a pattern counts at any depth, else from the root; with a slash at its
+    end it is a folder; a folder stands for all in it.
+    """
+    found = []
+    for pattern in patterns:
+        name = pattern.strip("/")
+        if not name:
+            continue
+        anchor = "" if "/" in pattern.rstrip("/") else "**/"
+        if not pattern.endswith("/"):
+            found.append(f":(glob,icase){anchor}{name}")
+        found.append(f":(glob,icase){anchor}{name}/**")
+    return found
 
 
 def _candidate_ref(task_id: str) -> str:

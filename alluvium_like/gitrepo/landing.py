@@ -7,6 +7,7 @@ there: the owner's next commit would revert the merge.
 """
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ import anyio.to_thread
 
 from alluvium_like.errors import GitFailed
 from alluvium_like.gitrepo.runner import Git, first_line, full_ref, null_split
-from alluvium_like.gitrepo.workshop import read_untrusted
+from alluvium_like.gitrepo.workshop import is_object_id, read_untrusted
 
 _GITLINK = "160000"
+_CONFIG_BYTES = 1_000_000
+_ODD_CONFIG = re.compile(r"worktree|include|refstorage|\bbare\b(?!\s*=\s*false\b)", re.IGNORECASE)
+_MANY_PACKS = 40
+"""Each landing leaves one. Until then git need not be asked to tidy up; its own limit is 50."""
 
 
 class Landed(StrEnum):
@@ -70,9 +75,9 @@ async def land(
     if holder is None:
         refusal = await _move_ref(git, owner, ref, old, new)
     else:
-        refusal = await _merge_into(git, holder, new)
+        refusal = await _merge_into(git, owner, holder, new)
         if resumed and refusal and await _adopt_written(git, owner, holder, old, new):
-            refusal = await _merge_into(git, holder, new)
+            refusal = await _merge_into(git, owner, holder, new)
     tip = await _tip(git, owner, ref)
     if tip == new:
         return LandingEnd(Landed.LANDED)
@@ -91,11 +96,13 @@ async def _move_ref(git: Git, owner: Owner, ref: str, old: str, new: str) -> str
     return ""
 
 
-async def _merge_into(git: Git, worktree: Path, new: str) -> str:
+async def _merge_into(git: Git, owner: Owner, worktree: Path, new: str) -> str:
+    tidy = await anyio.to_thread.run_sync(_has_many_packs, owner.git_dir)
     try:
         await git.run(
             "-c",
             "core.hooksPath=/dev/null",  # what lands may be the owner's hooks, and an agent's work
+            *(() if tidy else ("-c", "maintenance.auto=false")),
             "merge",
             "--quiet",
             "--ff-only",
@@ -180,6 +187,13 @@ def _refusal(error: GitFailed) -> str:
 
 
 async def _checked_out_in(git: Git, owner: Owner, ref: str) -> Path | None:
+    try:
+        return await anyio.to_thread.run_sync(_read_heads, owner.git_dir, ref)
+    except _NotPlain:
+        return await _listed_in(git, owner, ref)
+
+
+async def _listed_in(git: Git, owner: Owner, ref: str) -> Path | None:
     done = await git.run("worktree", "list", "--porcelain", "-z", git_dir=owner.git_dir)
     worktree = ""
     for field in null_split(done.stdout):
@@ -191,11 +205,52 @@ async def _checked_out_in(git: Git, owner: Owner, ref: str) -> Path | None:
     return None
 
 
+class _NotPlain(Exception):
+    """The repository is laid out in a way that only git itself should read."""
+
+
+def _read_heads(git_dir: Path, ref: str) -> Path | None:
+    """Return the worktree that has `ref` checked out, as the HEAD files say. Raises _NotPlain.
+
+    A process that lists them costs more than a small landing's whole checkout.
+    """
+    config = read_untrusted(git_dir / "config", _CONFIG_BYTES)
+    if git_dir.name != ".git" or not config or _ODD_CONFIG.search(config):
+        raise _NotPlain
+    if (git_dir / "reftable").exists():  # then HEAD is a file that says nothing
+        raise _NotPlain
+    if _head_of(git_dir) == ref:
+        return git_dir.parent
+    for admin in sorted(git_dir.glob("worktrees/*")):
+        if _head_of(admin) == ref:
+            link = Path(read_untrusted(admin / "gitdir"))
+            if not link.is_absolute() or link.name != ".git":
+                raise _NotPlain
+            return link.parent
+    return None
+
+
+def _head_of(admin: Path) -> str:
+    text = read_untrusted(admin / "HEAD")
+    if is_object_id(text):
+        return ""
+    if not text.startswith("ref: refs/"):
+        raise _NotPlain
+    return text.removeprefix("ref: ")
+
+
 async def _tip(git: Git, owner: Owner, ref: str) -> str:
+    loose = await anyio.to_thread.run_sync(read_untrusted, owner.git_dir / ref)
+    if is_object_id(loose):
+        return loose
     done = await git.run(
         "rev-parse", "--verify", "--quiet", ref, git_dir=owner.git_dir, accept=frozenset({0, 1})
     )
     return first_line(done)
+
+
+def _has_many_packs(git_dir: Path) -> bool:
+    return len(list(git_dir.glob("objects/pack/*.pack"))) >= _MANY_PACKS
 
 
 def _rebased_in(git_dir: Path, ref: str) -> bool:

@@ -3,16 +3,18 @@
 The environment and the options were chosen against planted hooks, filters, drivers and includes:
 nothing that a repository's files say is executed. `owner=True` is for the landing's last command
 alone: it uses the owner's own configuration, else LFS files and line endings come out wrong.
+Many small questions go to a git that stays alive (`ask`): a process for each costs a millisecond.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alluvium_like.errors import GitFailed, RepositoryError
-from alluvium_like.execution.marker import RunKind, RunMarker
+from alluvium_like.execution.marker import MARKER_VARIABLE, RunKind, RunMarker
 from alluvium_like.execution.quick import Completed, run_quick
+from alluvium_like.gitrepo.talk import Answer, Pipe, Talk
 
 _OPTIONS = (
     "core.hooksPath=/dev/null",
@@ -39,6 +41,7 @@ _CLEAN = {
 }
 _DEADLINE_SECONDS = 600.0
 _QUIET = frozenset({0})
+_MOST_TALKS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ class Git:
 
     workspace_id: str
     source: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    talks: dict[tuple[Path, tuple[str, ...]], Talk] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     async def run(
         self,
@@ -71,14 +77,7 @@ class Git:
         owner: bool = False,
     ) -> Completed:
         """Run one git command to its end. Raises GitFailed on an exit code not in `accept`."""
-        argv = ["git"]
-        if git_dir is not None:
-            argv.append(f"--git-dir={git_dir}")
-        if work_tree is not None:
-            argv.append(f"--work-tree={work_tree}")
-        if not owner:
-            for option in _OPTIONS:
-                argv += ["-c", option]
+        argv = _argv(git_dir, work_tree, owner)
         environment = self._environment(owner)
         if index is not None:
             environment["GIT_INDEX_FILE"] = str(index)
@@ -104,12 +103,57 @@ class Git:
             raise GitFailed(list(args), done.code, done.stderr.decode(errors="replace"))
         return done
 
+    async def ask(
+        self, args: tuple[str, ...], dialogue: Callable[[Pipe], Awaitable[Answer]], git_dir: Path
+    ) -> Answer:
+        """Have a dialogue with a git that stays alive between questions.
+
+        Raises GitFailed when it ends instead of answering.
+        """
+        key = (git_dir, args)
+        talk = self.talks.pop(key, None)
+        if talk is None:
+            await self._make_room()
+            marker = RunMarker(self.workspace_id, RunKind.GIT, args[0], 0)
+            talk = self.talks.get(key) or Talk(
+                [*_argv(git_dir), *args],
+                name=list(args),
+                cwd=git_dir,
+                environment={**self._environment(False), MARKER_VARIABLE: str(marker)},
+                timeout_seconds=_DEADLINE_SECONDS,
+            )
+        self.talks[key] = talk
+        return await talk.ask(dialogue)
+
+    async def close(self, git_dir: Path) -> None:
+        """End the processes that stay alive for one repository."""
+        for key in [key for key in self.talks if key[0] == git_dir]:
+            await self.talks.pop(key).close()
+
+    async def _make_room(self) -> None:
+        """End the one that nobody has asked for longest, when there are many."""
+        idle = [key for key, talk in self.talks.items() if talk.is_idle]
+        if len(self.talks) >= _MOST_TALKS and idle:
+            await self.talks.pop(idle[0]).close()
+
     def _environment(self, owner: bool) -> dict[str, str]:
         kept = ("PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME", "USER", "LANG")
         environment = {name: self.source[name] for name in kept if name in self.source}
         if owner:
             return environment | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         return environment | _CLEAN
+
+
+def _argv(git_dir: Path | None, work_tree: Path | None = None, owner: bool = False) -> list[str]:
+    argv = ["git"]
+    if git_dir is not None:
+        argv.append(f"--git-dir={git_dir}")
+    if work_tree is not None:
+        argv.append(f"--work-tree={work_tree}")
+    if not owner:
+        for option in _OPTIONS:
+            argv += ["-c", option]
+    return argv
 
 
 def null_split(data: bytes) -> list[str]:

@@ -66,17 +66,22 @@ async def make_workshop(
 
     What a killed attempt left in the same places must be discarded before. Raises GitFailed.
     """
-    await anyio.to_thread.run_sync(_write_files, workshop, source, commit, branch, user)
-    await git.run(
-        "read-tree",
-        "--reset",
-        "-u",
-        commit,
-        git_dir=workshop.admin,
-        work_tree=workshop.tree,
-        index=workshop.index,
-    )
+
+    def begin() -> None:
+        write_repository(workshop, source, commit, branch, user)
+        workshop.tree.mkdir(parents=True)
+        hang_tree(workshop)
+
+    await anyio.to_thread.run_sync(begin)
+    await check_out(git, workshop.admin, workshop.tree, workshop.index, commit)
     await anyio.to_thread.run_sync(shutil.copyfile, workshop.index, workshop.admin / "index")
+
+
+async def check_out(git: Git, git_dir: Path, tree: Path, index: Path, commit: str) -> None:
+    """Bring a tree from what its index says, or from nothing, to `commit`. Raises GitFailed."""
+    await git.run(
+        "read-tree", "--reset", "-u", commit, git_dir=git_dir, work_tree=tree, index=index
+    )
 
 
 async def merge_into_tree(git: Git, workshop: Workshop, commit: str, user: Identity) -> None:
@@ -99,7 +104,7 @@ def set_aside(workshop: Workshop, trash: Path) -> None:
     """Take a workshop away by rename, to be deleted later; missing parts are fine."""
     for path in (workshop.tree, workshop.git_dir, workshop.index):
         if os.path.lexists(path):
-            _to_trash(path, trash)
+            to_trash(path, trash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,7 @@ def find_tampering(workshop: Workshop, source: Source) -> str:
     objects of any other repository on the machine.
     """
     for part in ("", "objects", "refs", "refs/heads"):
-        if not _is_real_folder(workshop.git_dir / part):
+        if not is_real_folder(workshop.git_dir / part):
             return f"the workshop's {part or 'own'} folder is gone or was replaced"
     if read_untrusted(workshop.alternates) != str(source.integration / "objects"):
         return "the workshop's list of borrowed objects was changed"
@@ -158,7 +163,7 @@ def find_tampering(workshop: Workshop, source: Source) -> str:
 
 def tree_is_ours(workshop: Workshop) -> bool:
     """Tell whether the worktree still is a real folder where it was made."""
-    return _is_real_folder(workshop.tree)
+    return is_real_folder(workshop.tree)
 
 
 def read_untrusted(path: Path, limit: int = 4096) -> str:
@@ -180,27 +185,32 @@ def is_object_id(text: str) -> bool:
     return len(text) in (40, 64) and _HEX.issuperset(text)
 
 
-def _is_real_folder(path: Path) -> bool:
+def is_real_folder(path: Path) -> bool:
+    """Tell whether a path is a folder itself, and no link to one."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
         return False
 
 
-def _write_files(
+def write_repository(
     workshop: Workshop, source: Source, commit: str, branch: str | None, user: Identity
 ) -> None:
+    """Write the repository that the tree will hang on; blocks. Raises OSError."""
     git_dir, admin = workshop.git_dir, workshop.admin
     for folder in (git_dir / "objects" / "info", git_dir / "objects" / "pack", admin):
         folder.mkdir(parents=True)
-    workshop.tree.mkdir(parents=True)
     (git_dir / "config").write_text(_config_text(source, user))
     workshop.alternates.write_text(f"{source.integration / 'objects'}\n")
     _write_refs(git_dir, source, commit, branch)
     (admin / "HEAD").write_text(f"{commit if branch is None else f'ref: {full_ref(branch)}'}\n")
     (admin / "commondir").write_text("../..\n")
     (admin / "gitdir").write_text(f"{workshop.tree / '.git'}\n")
-    (workshop.tree / ".git").write_text(f"gitdir: {admin}\n")
+
+
+def hang_tree(workshop: Workshop) -> None:
+    """Write into the tree which repository it hangs on; blocks. Raises OSError."""
+    (workshop.tree / ".git").write_text(f"gitdir: {workshop.admin}\n")
 
 
 def _config_text(source: Source, user: Identity) -> str:
@@ -236,8 +246,9 @@ def _packed(refs: Sequence[tuple[str, str]]) -> str:
 def set_aside_all(folder: Path, trash: Path) -> None:
     """Take everything in a folder of workshops, worktrees or slots away by rename."""
     for path in folder.iterdir():
-        _to_trash(path, trash)
+        to_trash(path, trash)
 
 
-def _to_trash(path: Path, trash: Path) -> None:
+def to_trash(path: Path, trash: Path) -> None:
+    """Take one thing away by rename, to be deleted later. Raises OSError."""
     path.rename(trash / secrets.token_hex(8))

@@ -6,9 +6,11 @@ surrogates stand for what is not UTF-8. All functions block: call them in a thre
 """
 
 import contextlib
+import ctypes
 import errno
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -28,6 +30,8 @@ _HINTS = {
     errno.EACCES: "the daemon may not move it",
     errno.EPERM: "the daemon may not move it",
 }
+_MANY = 16
+"""From here on one sync of the whole file system costs less than two for every claim."""
 _MACHINE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EROFS)
 
 
@@ -65,8 +69,10 @@ def move_into_task(inbox: Path, item: Item, folder: TaskFolder) -> None:
         raise
 
 
-def sync_claim(folders: Iterable[TaskFolder], tasks: Path, inbox: Path) -> None:
+def sync_claim(folders: Sequence[TaskFolder], tasks: Path, inbox: Path) -> None:
     """Make the claims of a batch durable. Raises OSError; then nothing is known to have lasted."""
+    if len(folders) >= _MANY and _sync_file_system(tasks):
+        return
     for folder in folders:
         fsync_dir(folder.input)
         fsync_dir(folder.root)
@@ -138,6 +144,24 @@ def _move(inbox: Path, item: Item, target: Path) -> None:
         text = f"it was replaced meanwhile; what took its place is now in {target.parent}"
         raise ClaimFailed(item, text, error.errno or 0) from error
     raise ClaimFailed(item, "it was replaced by another one of the same name")
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Make everything durable that was changed on the file system of `folder`.
+
+    Returns false where the system has no such call. Raises OSError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform != "linux" or not hasattr(libc, "syncfs"):
+        return False
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(fd):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), os.fspath(folder))
+    finally:
+        os.close(fd)
+    return True
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:

@@ -113,6 +113,7 @@ class Watcher:
         self._observer: BaseObserver | None = None
         self._identity: _Identity | None = None
         self._trouble = ""
+        self._waking = False
         self._loop: asyncio.AbstractEventLoop
 
     async def __aenter__(self) -> Self:
@@ -194,9 +195,20 @@ class Watcher:
             observer.join()
 
     def _wake_loop(self) -> None:
+        """Wake the stage from any thread; a burst of events costs the loop one turn, not thousands.
+
+        Whoever finds the wake under way has noted its event before it is heard.
+        """
+        if self._waking:
+            return
+        self._waking = True
         # A closed loop is a daemon that has ended: nobody is left to be woken.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(self._heard)
+
+    def _heard(self) -> None:
+        self._waking = False
+        self._wake.set()
 
 
 def _name(path: bytes | str) -> bytes:

@@ -9,6 +9,7 @@ import errno
 import json
 from dataclasses import dataclass
 
+import anyio
 import anyio.to_thread
 
 from alluvium_like.clock import monotonic
@@ -31,8 +32,12 @@ from alluvium_like.task import display_name, new_task_id
 
 log = get_logger(__name__)
 
-_BATCH = 64
+_FIRST_BATCH = 16
+"""Small, so that the first agents start while thousands of items still wait."""
+_LARGEST_BATCH = 256
 _BACK_OFF_SECONDS = 5.0
+_LISTING_SHARE = 0.1
+_LONGEST_REST_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Intake:
         self._interrupted = False
         self.idle = False
         self._last_look = monotonic()
+        self._listing_seconds = 0.0
 
     def seconds_since_look(self) -> float:
         """Return how long ago the inbox was listed last."""
@@ -73,7 +79,9 @@ class Intake:
             while not self._parts.runs.stopping:
                 at_most = await self._look_or_log(watcher)
                 self._parts.wakes.idle.set()
-                await wake.wait(at_most)
+                rest = min(self._rest(), at_most)
+                await anyio.sleep(rest)
+                await wake.wait(at_most - rest)
 
     async def _look_or_log(self, watcher: Watcher) -> float:
         parts = self._parts
@@ -97,6 +105,15 @@ class Intake:
             return SLOW_LOOK_SECONDS
         return min(max(due - monotonic(), 0.0), SLOW_LOOK_SECONDS)
 
+    def _rest(self) -> float:
+        """Return how long events may wait, lest each of them has a full inbox listed again.
+
+        Where nothing pends, whatever was listed has been taken, and there is nothing to spare.
+        """
+        if self._settling.next_look() is None:
+            return 0.0
+        return min(self._listing_seconds / _LISTING_SHARE, _LONGEST_REST_SECONDS)
+
     async def look(self, renamed: set[bytes]) -> None:
         """List the inbox, examine what is due, and claim or quarantine what is ready.
 
@@ -107,14 +124,18 @@ class Intake:
         ignore = Ignore(tuple(safety.ignore_name_prefixes), tuple(safety.ignore_name_suffixes))
         await self._tell(ignore)
         inbox = self._parts.workspace.inbox
+        began = monotonic()
         items = await anyio.to_thread.run_sync(list_items, inbox, ignore)
         now = monotonic()
         self._stuck = {item: self._stuck[item] for item in items if item in self._stuck}
         held_back = {item for item, stuck in self._stuck.items() if now < stuck.not_before}
         self._settling.update([i for i in items if i not in held_back], renamed, now)
         due = self._settling.due(monotonic())
-        for start in range(0, len(due), _BATCH):
-            await self._take_batch(due[start : start + _BATCH])
+        self._listing_seconds = monotonic() - began
+        taken, size = 0, _FIRST_BATCH
+        while taken < len(due) and not self._parts.runs.stopping:
+            await self._take_batch(due[taken : taken + size])
+            taken, size = taken + size, min(size * 2, _LARGEST_BATCH)
 
     async def _tell_stuck(self) -> None:
         """Show in `status` what cannot be taken out of the inbox."""

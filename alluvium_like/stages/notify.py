@@ -21,6 +21,7 @@ log = get_logger(__name__)
 
 _META = "projected_event"
 _SAVE_EVERY = 1000
+_REWRITE_AT_ONCE = 100
 
 
 class Notify:
@@ -34,10 +35,12 @@ class Notify:
     async def catch_up(self) -> None:
         """After a start: write the files anew that may have missed events."""
         store = self._parts.store
-        self._at = int(await store.get_meta(_META) or 0)
-        for task_id in await store.tasks_with_events_after(self._at):
-            lines = _lines(await store.events_of(task_id))
-            await anyio.to_thread.run_sync(self._rewrite, task_id, lines)
+        self._at = self._saved = int(await store.get_meta(_META) or 0)
+        stale = await store.tasks_with_events_after(self._at)
+        for start in range(0, len(stale), _REWRITE_AT_ONCE):
+            batch = stale[start : start + _REWRITE_AT_ONCE]
+            files = [(task_id, _lines(await store.events_of(task_id))) for task_id in batch]
+            await anyio.to_thread.run_sync(self._rewrite, files)
         self._at = await store.last_event()
         await self._save()
 
@@ -62,8 +65,8 @@ class Notify:
         while events := await self._parts.store.events_after(self._at):
             await anyio.to_thread.run_sync(self._append, events)
             self._at = events[-1]["seq"]
-        if self._at - self._saved >= _SAVE_EVERY:
-            await self._save()
+            if self._at - self._saved >= _SAVE_EVERY:
+                await self._save()
 
     async def _save(self) -> None:
         if self._at != self._saved:
@@ -78,9 +81,10 @@ class Notify:
             with own_path(self._parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
                 append(folder, EVENTS_NAME, _lines(rows).encode())
 
-    def _rewrite(self, task_id: str, lines: str) -> None:
-        with own_path(self._parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
-            place(folder, EVENTS_NAME, lines)
+    def _rewrite(self, files: Iterable[tuple[str, str]]) -> None:
+        for task_id, lines in files:
+            with own_path(self._parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
+                place(folder, EVENTS_NAME, lines)
 
 
 def _lines(rows: Iterable[Row]) -> str:

@@ -11,6 +11,7 @@ from alluvium_like.execution.process import StopRequest
 from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.runner import Git, Identity
+from alluvium_like.gitrepo.warm import Limits, WarmTrees
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.lifecycle import Ending
 from alluvium_like.log import get_logger
@@ -35,21 +36,44 @@ class Settings:
         """Who the daemon is as an author."""
         return Identity(self.current.git.author_name, self.current.git.author_email)
 
+    @property
+    def warm_limits(self) -> Limits:
+        """How many worktrees are kept warm, and how large."""
+        safety = self.current.safety
+        return Limits(safety.warm_worktrees, safety.warm_disk_bytes)
+
+
+class _Echo(Wake):
+    """A wake that another one follows; each has one stage that waits for it."""
+
+    def __init__(self, follower: Wake) -> None:
+        super().__init__()
+        self._follower = follower
+
+    def set(self) -> None:
+        super().set()
+        self._follower.set()
+
 
 @dataclass(frozen=True, slots=True)
 class Wakes:
-    """One wake a stage."""
+    """One wake a stage; `idle`, set when an attempt or a look of the lane is over, wakes two."""
 
     intake: Wake = field(default_factory=Wake)
     dispatch: Wake = field(default_factory=Wake)
     integrate: Wake = field(default_factory=Wake)
     janitor: Wake = field(default_factory=Wake)
     notify: Wake = field(default_factory=Wake)
-    idle: Wake = field(default_factory=Wake)
+    warmer: Wake = field(default_factory=Wake)
+    idle: Wake = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "idle", _Echo(self.warmer))
 
     def set_all(self) -> None:
         """Let every stage look, as after a reload."""
-        for wake in (self.intake, self.dispatch, self.integrate, self.janitor, self.notify):
+        stages = (self.intake, self.dispatch, self.integrate, self.janitor, self.notify)
+        for wake in (*stages, self.warmer):
             wake.set()
 
 
@@ -59,6 +83,7 @@ class Runs:
     def __init__(self) -> None:
         self._live: dict[str, tuple[StopRequest, anyio.Event]] = {}
         self.stopping = False
+        self.stop_asked = anyio.Event()
 
     def begin(self, key: str) -> StopRequest:
         """Register a run; once the daemon is stopping it is stopped as soon as it starts."""
@@ -86,6 +111,7 @@ class Runs:
     def stop_all(self, *, now: bool) -> None:
         """End every run because the daemon stops, `now` without any grace."""
         self.stopping = True
+        self.stop_asked.set()
         for request, _ in self._live.values():
             request.stop(Ending.SHUTDOWN, now=now)
 
@@ -109,6 +135,7 @@ class Parts:
     integration: Integration
     owner: Owner
     workspace_id: str
+    warm: WarmTrees
     repository: str = "default"
     wakes: Wakes = field(default_factory=Wakes)
     runs: Runs = field(default_factory=Runs)

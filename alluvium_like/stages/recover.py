@@ -2,6 +2,7 @@
 
 Survivors are ended by identity, never by number alone; their tasks are queued again and the
 attempt is not counted. Worktrees and slots are thrown away: what counts is in integration.git.
+Warm worktrees stay, and are cleaned before anybody gets them.
 Landings that were begun are the lane's: its first look finishes or redoes them.
 """
 
@@ -28,6 +29,7 @@ async def recover(parts: Parts) -> None:
     workspace = parts.workspace
     for folder in (workspace.worktrees, workspace.workshops, workspace.slots):
         await anyio.to_thread.run_sync(set_aside_all, folder, workspace.trash)
+    await parts.warm.reopen()
     parts.wakes.janitor.set()
 
 

@@ -2,9 +2,11 @@
 
 aiosqlite runs each call in its own thread; a cancelled caller would leave a transaction open, so
 begin, body and end are held together by a lock and the end is shielded. `synchronous=FULL`: what
-was acknowledged survives a power cut. WAL mode is asked for, fetched and compared.
+was acknowledged survives a power cut. WAL mode is asked for, fetched and compared. The file is
+checked as a whole unless it is as it was when it was last closed in order.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -16,9 +18,10 @@ import anyio.to_thread
 
 from alluvium_like.clock import utc_now
 from alluvium_like.errors import StoreError
+from alluvium_like.store.closing import note_closed, take_note
 from alluvium_like.store.sql import load, migrations, query, statements
 
-Params = Mapping[str, str | int | bytes | None]
+Params = Mapping[str, str | int | float | bytes | None]
 _BUSY_MILLISECONDS = 5000
 
 
@@ -29,18 +32,23 @@ class Connection:
         self._db = db
         self._path = path
         self._lock = anyio.Lock()
+        self._sound = False
 
     @classmethod
     async def open(cls, path: Path) -> "Connection":
         """Open, check and migrate the store. Raises StoreError with what to do."""
         await anyio.to_thread.run_sync(load)
         try:
+            untouched = await anyio.to_thread.run_sync(take_note, path)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be opened: {error}") from error
+        try:
             db = await aiosqlite.connect(path, isolation_level=None)
         except sqlite3.Error as error:
             raise StoreError(f"{path}: cannot be opened: {error}") from error
         connection = cls(db, path)
         try:
-            await connection._prepare()
+            await connection._prepare(check=not untouched)
         except sqlite3.DatabaseError as error:
             await connection.close()
             raise StoreError(
@@ -56,6 +64,9 @@ class Connection:
         """Close; an unclosed connection would keep the interpreter from exiting."""
         with anyio.CancelScope(shield=True):
             await self._db.close()
+            if self._sound:
+                with contextlib.suppress(OSError):  # the next start checks the file, that is all
+                    await anyio.to_thread.run_sync(note_closed, self._path)
 
     async def fetch(self, name: str, params: Params | None = None) -> list[sqlite3.Row]:
         """Run one named reading query, never in the middle of somebody's transaction."""
@@ -63,6 +74,7 @@ class Connection:
             try:
                 return list(await self._db.execute_fetchall(query(name), params or {}))
             except sqlite3.Error as error:
+                self._sound = False
                 raise StoreError(f"{self._path}: cannot be read: {error}") from error
 
     @asynccontextmanager
@@ -75,12 +87,13 @@ class Connection:
                     yield Statements(self._db)
                     await self._db.execute("COMMIT")
                 except sqlite3.Error as error:
+                    self._sound = False
                     raise StoreError(f"{self._path}: cannot be written: {error}") from error
                 finally:
                     if self._db.in_transaction:
                         await self._db.execute("ROLLBACK")
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, *, check: bool) -> None:
         db = self._db
         db.row_factory = sqlite3.Row
         await db.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
@@ -92,10 +105,12 @@ class Connection:
             )
         await db.execute("PRAGMA synchronous = FULL")
         await db.execute("PRAGMA foreign_keys = ON")
-        broken = [row[0] for row in await db.execute_fetchall("PRAGMA quick_check(1)")]
-        if broken != ["ok"]:
-            raise sqlite3.DatabaseError(f"the store is damaged ({broken[0]})")
+        if check:
+            broken = [row[0] for row in await db.execute_fetchall("PRAGMA quick_check(1)")]
+            if broken != ["ok"]:
+                raise sqlite3.DatabaseError(f"the store is damaged ({broken[0]})")
         await self._migrate()
+        self._sound = True
 
     async def _migrate(self) -> None:
         await self._db.execute(
@@ -142,7 +157,7 @@ class Statements:
         return list(rows)
 
 
-def _storable(value: str | int | bytes | None) -> str | int | bytes | None:
+def _storable(value: str | int | float | bytes | None) -> str | int | float | bytes | None:
     """Escape what SQLite cannot hold: parts of file names that are not UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from alluvium_like.errors import AlluviumError, StoreError
-from alluvium_like.lifecycle import State
+from alluvium_like.lifecycle import ENDED, State
 from alluvium_like.store.rows import Row, to_attempt, to_task
 from alluvium_like.store.sql import query
 from alluvium_like.task import Attempt, Task
@@ -45,21 +45,29 @@ class StoreReader:
 
     def find(self, part: str) -> Task:
         """Return the task whose id is `part` or alone contains it. Raises AlluviumError."""
+        if exact := self._fetch("get_task", id=part):
+            return to_task(exact[0])
         rows = self._fetch("find_tasks", part=part)
         if not rows:
             raise AlluviumError(f"no task matches '{part}'; 'alluvium-like list' shows them")
-        if len(rows) > 1 and rows[0]["id"] != part:
+        if len(rows) > 1:
             some = ", ".join(row["id"] for row in rows[:5])
             raise AlluviumError(f"'{part}' matches several tasks: {some}; give more of the id")
         return to_task(self._fetch("get_task", id=rows[0]["id"])[0])
 
-    def tasks(self, state: State | None = None) -> list[Task]:
-        """Return all tasks or those in one state, oldest first."""
-        rows = (
-            self._fetch("list_tasks")
-            if state is None
-            else self._fetch("list_tasks_in_state", state=state)
-        )
+    def tasks(self, state: State | None = None, *, newest: int = 0) -> list[Task]:
+        """Return all tasks or those in one state, oldest first.
+
+        Of those that have ended only the `newest` are returned; 0 stands for all of them.
+        """
+        if state is not None and (not newest or state not in ENDED):
+            rows = self._fetch("list_tasks_in_state", state=state)
+        elif state is not None:
+            rows = self._fetch("list_newest_in_state", state=state, newest=newest)
+        elif newest:
+            rows = self._fetch("list_newest", newest=newest)
+        else:
+            rows = self._fetch("list_tasks")
         return [to_task(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
@@ -84,6 +92,39 @@ class StoreReader:
         """Return the attempts of one task, oldest first."""
         return [to_attempt(row) for row in self._fetch("attempts_of_task", task_id=task_id)]
 
+    def trials(self, task_id: str) -> list[Row]:
+        """Return the runs of the tests that were about one task, oldest first."""
+        return self._fetch("trials_of_task", task_id=task_id)
+
+    def queue(self, repository: str) -> Row | None:
+        """Return the figures of one repository's lane, None before its first look."""
+        rows = self._fetch("queue", repository=repository)
+        return rows[0] if rows else None
+
+    def cars(self, repository: str) -> list[Row]:
+        """Return the train of one repository, the car that lands first at its head."""
+        return self._fetch("cars", repository=repository)
+
+    def open_trials(self, repository: str) -> list[Row]:
+        """Return the runs of the tests that are under way."""
+        return self._fetch("open_trials", repository=repository)
+
+    def tasks_of_trial(self, trial_id: int) -> list[str]:
+        """Return the tasks that one run of the tests is about, in their order."""
+        return [row["task_id"] for row in self._fetch("tasks_of_trial", trial_id=trial_id)]
+
+    def to_couple(self, repository: str, most: int) -> list[Task]:
+        """Return what is to join the train, in its order."""
+        return [to_task(r) for r in self._fetch("to_couple", repository=repository, most=most)]
+
+    def waiting_to_land(self, repository: str) -> list[Row]:
+        """Return what is proven and cannot land yet."""
+        return self._fetch("waiting_to_land", repository=repository)
+
+    def last_flakes(self, repository: str, most: int) -> list[Row]:
+        """Return the newest red runs of commits that passed when they were run again."""
+        return self._fetch("last_flakes", repository=repository, most=most)
+
     def conditions(self) -> list[Row]:
         """Return what holds for the daemon as a whole."""
         return self._fetch("conditions")
@@ -98,7 +139,7 @@ class StoreReader:
         rows = self._fetch("get_repository", name="default")
         return rows[0]["base_branch"] if rows else ""
 
-    def _fetch(self, name: str, /, **params: str) -> list[Row]:
+    def _fetch(self, name: str, /, **params: str | int) -> list[Row]:
         if self._db is None:
             return []
         try:

@@ -3,7 +3,7 @@
 import sqlite3
 from dataclasses import fields
 
-from alluvium_like.lifecycle import Outcome, State
+from alluvium_like.lifecycle import Outcome, State, TaskKind
 from alluvium_like.task import Attempt, Task
 
 _TASK_FIELDS = [f.name for f in fields(Task)]
@@ -16,6 +16,7 @@ def to_task(row: Row) -> Task:
     """Make the record of one task."""
     values = {name: row[name] for name in _TASK_FIELDS}
     values["state"] = State(values["state"])
+    values["kind"] = TaskKind(values["kind"])
     values["outcome"] = Outcome(values["outcome"]) if values["outcome"] else None
     return Task(**values)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from alluvium_like.clock import utc_now
 from alluvium_like.errors import AlluviumError, StaleTransition
-from alluvium_like.lifecycle import TRANSITIONS, Outcome, State
+from alluvium_like.lifecycle import TRANSITIONS, CheckpointKind, Outcome, State
 from alluvium_like.store.connection import Connection, Statements
 from alluvium_like.store.rows import to_attempt, to_task
 from alluvium_like.task import Attempt, Landing, Repository, Task
@@ -31,9 +31,10 @@ _SETTABLE = frozenset(
         "head_commit",
         "summary",
         "merge_commit",
+        "approved_commit",
     }
 )
-Value = str | int | None
+Value = str | int | float | None
 
 
 class Transaction:
@@ -104,7 +105,15 @@ class Transaction:
             merge_commit=commit,
         )
 
-    async def ask_human(self, task: Task, question: str, *, reason: str, **changes: Value) -> Task:
+    async def ask_human(
+        self,
+        task: Task,
+        question: str,
+        *,
+        reason: str,
+        kind: CheckpointKind = CheckpointKind.QUESTION,
+        **changes: Value,
+    ) -> Task:
         """Hold one task for a person, with the question that it waits for."""
         moved = await self.transition(
             task.id,
@@ -114,7 +123,13 @@ class Transaction:
             in_attempt=task.attempt,
             **changes,
         )
-        await self.run("open_checkpoint", task_id=task.id, attempt=task.attempt, question=question)
+        await self.run(
+            "open_checkpoint",
+            task_id=task.id,
+            attempt=task.attempt,
+            kind=kind,
+            question=question,
+        )
         return moved
 
     async def start_attempt(self, task: Task) -> Task:
@@ -176,71 +191,75 @@ class Store:
 
     async def get(self, task_id: str) -> Task:
         """Return one task. Raises AlluviumError when there is none."""
-        rows = await self._fetch("get_task", id=task_id)
+        rows = await self.rows("get_task", id=task_id)
         if not rows:
             raise AlluviumError(f"there is no task {task_id}")
         return to_task(rows[0])
 
     async def in_state(self, state: State) -> list[Task]:
         """Return the tasks in one state, oldest first."""
-        return [to_task(row) for row in await self._fetch("list_tasks_in_state", state=state)]
+        return [to_task(row) for row in await self.rows("list_tasks_in_state", state=state)]
 
     async def next_runnable(self, now: str, too_far: str) -> Task | None:
         """Return the task that is to start next; a back-off beyond `too_far` is a clock's jump."""
-        rows = await self._fetch("next_runnable", now=now, too_far=too_far)
+        rows = await self.rows("next_runnable", now=now, too_far=too_far)
         return to_task(rows[0]) if rows else None
 
     async def next_due(self, now: str) -> str | None:
         """Return the time at which the first backing-off task is due."""
-        at: str | None = (await self._fetch("next_due", now=now))[0]["at"]
+        at: str | None = (await self.rows("next_due", now=now))[0]["at"]
         return at
 
-    async def ready_for_integration(self, repository: str) -> list[Task]:
-        """Return what waits for the integrator, in its order."""
-        rows = await self._fetch("ready_for_integration", repository=repository)
-        return [to_task(row) for row in rows]
+    async def to_couple(self, repository: str, most: int) -> list[Task]:
+        """Return what the integrator may put on its train, in the order of the queue."""
+        return [to_task(r) for r in await self.rows("to_couple", repository=repository, most=most)]
 
     async def integrating(self, repository: str) -> list[Task]:
         """Return what the integrator holds, in its order."""
-        return [to_task(r) for r in await self._fetch("integrating", repository=repository)]
+        return [to_task(r) for r in await self.rows("integrating", repository=repository)]
 
     async def counts(self) -> Mapping[State, int]:
         """Return how many tasks are in each state that has any."""
-        return {State(row["state"]): row["n"] for row in await self._fetch("count_states")}
+        return {State(row["state"]): row["n"] for row in await self.rows("count_states")}
 
     async def open_attempts(self) -> list[Attempt]:
         """Return the attempts that no end was stored for."""
-        return [to_attempt(row) for row in await self._fetch("open_attempts")]
+        return [to_attempt(row) for row in await self.rows("open_attempts")]
 
     async def answers(self, task_id: str) -> list[tuple[str, str]]:
         """Return the questions that a person has answered, oldest first."""
-        rows = await self._fetch("checkpoints_of_task", task_id=task_id)
+        rows = await self.rows("checkpoints_of_task", task_id=task_id)
         return [(row["question"], row["answer"]) for row in rows if row["answer"] is not None]
+
+    async def open_checkpoints(self, task_id: str) -> list[CheckpointKind]:
+        """Return what a person is asked about a task now."""
+        rows = await self.rows("checkpoints_of_task", task_id=task_id)
+        return [CheckpointKind(row["kind"]) for row in rows if row["answer"] is None]
 
     async def claims(self) -> list[sqlite3.Row]:
         """Return the claims in progress."""
-        return await self._fetch("claims")
+        return await self.rows("claims")
 
     async def events_after(self, seq: int) -> list[sqlite3.Row]:
         """Return the next events, at most a thousand."""
-        return await self._fetch("events_after", seq=seq)
+        return await self.rows("events_after", seq=seq)
 
     async def events_of(self, task_id: str) -> list[sqlite3.Row]:
         """Return the history of one task."""
-        return await self._fetch("events_of_task", task_id=task_id)
+        return await self.rows("events_of_task", task_id=task_id)
 
     async def tasks_with_events_after(self, seq: int) -> list[str]:
         """Return the ids of the tasks that have newer events."""
-        return [row["task_id"] for row in await self._fetch("tasks_with_events_after", seq=seq)]
+        return [row["task_id"] for row in await self.rows("tasks_with_events_after", seq=seq)]
 
     async def last_event(self) -> int:
         """Return the number of the newest event."""
-        number: int = (await self._fetch("last_event"))[0]["seq"]
+        number: int = (await self.rows("last_event"))[0]["seq"]
         return number
 
     async def open_landing(self, repository: str) -> Landing | None:
         """Return the landing that was begun and is not over."""
-        rows = await self._fetch("open_landing", repository=repository)
+        rows = await self.rows("open_landing", repository=repository)
         if not rows:
             return None
         r = rows[0]
@@ -250,12 +269,12 @@ class Store:
 
     async def tasks_of_landing(self, landing_id: int) -> list[tuple[str, str, State]]:
         """Return (task id, commit, state of the task now) of what a landing brings."""
-        rows = await self._fetch("tasks_of_landing", landing_id=landing_id)
+        rows = await self.rows("tasks_of_landing", landing_id=landing_id)
         return [(row["task_id"], row["commit_id"], State(row["state"])) for row in rows]
 
     async def conditions(self, name: str) -> dict[str, str]:
         """Return the reasons of one condition by repository; empty when it does not hold."""
-        rows = await self._fetch("conditions")
+        rows = await self.rows("conditions")
         return {row["repository"]: row["reason"] for row in rows if row["name"] == name}
 
     async def set_condition(self, name: str, reason: str, repository: str = "") -> None:
@@ -269,14 +288,14 @@ class Store:
 
     async def repository(self, name: str) -> Repository | None:
         """Return what is stored of one repository."""
-        rows = await self._fetch("get_repository", name=name)
+        rows = await self.rows("get_repository", name=name)
         if not rows:
             return None
         return Repository(rows[0]["name"], rows[0]["path"], rows[0]["base_branch"])
 
     async def get_meta(self, key: str) -> str:
         """Return one fact about the workspace, empty when it is not stored."""
-        rows = await self._fetch("get_meta", key=key)
+        rows = await self.rows("get_meta", key=key)
         value: str = rows[0]["value"] if rows else ""
         return value
 
@@ -284,5 +303,6 @@ class Store:
         """Store one fact about the workspace."""
         await self.write("set_meta", key=key, value=value)
 
-    async def _fetch(self, name: str, /, **params: Value) -> list[sqlite3.Row]:
+    async def rows(self, name: str, /, **params: Value) -> list[sqlite3.Row]:
+        """Return the rows of one named reading query."""
         return await self._connection.fetch(name, params)

@@ -6,11 +6,16 @@ store and calls the same function. Nothing is acknowledged before its row is com
 
 from dataclasses import dataclass
 
+import anyio.to_thread
+
+from alluvium_like import messages
+from alluvium_like.durable import fsync_dir, write_durable
 from alluvium_like.errors import AlluviumError, StaleTransition
-from alluvium_like.lifecycle import Condition, Ending, State
+from alluvium_like.lifecycle import CheckpointKind, Condition, Ending, State
 from alluvium_like.stages.parts import Runs, Wakes
 from alluvium_like.store.writer import Store
-from alluvium_like.task import Task
+from alluvium_like.task import Task, new_task_id
+from alluvium_like.workspace import TaskFolder, Workspace
 
 _RETRYABLE = (State.FAILED, State.CANCELLED, State.NEEDS_HUMAN)
 
@@ -19,6 +24,7 @@ _RETRYABLE = (State.FAILED, State.CANCELLED, State.NEEDS_HUMAN)
 class Actions:
     """Bound to a store, and to the live runs where there is a daemon."""
 
+    workspace: Workspace
     store: Store
     wakes: Wakes
     runs: Runs
@@ -30,6 +36,7 @@ class Actions:
         task = await self._in_state(task_id, "answered", State.NEEDS_HUMAN)
         async with self.store.transaction() as tx:
             await tx.run("answer_checkpoints", task_id=task.id, answer=text)
+            await tx.run("doubt_red_trials")
             task = await tx.transition(
                 task.id,
                 expect=task.state,
@@ -50,6 +57,7 @@ class Actions:
             raise AlluviumError(f"{task.id} is still being ended; try again in a moment")
         async with self.store.transaction() as tx:
             await tx.run("answer_checkpoints", task_id=task.id, answer="(retried)")
+            await tx.run("doubt_red_trials")
             task = await tx.transition(
                 task.id,
                 expect=task.state,
@@ -61,6 +69,42 @@ class Actions:
             )
         self.wakes.dispatch.set()
         return task
+
+    async def approve(self, task_id: str) -> Task:
+        """Let the work of a task land although it touches protected paths; exactly this work."""
+        task = await self._waiting_for_leave(task_id)
+        async with self.store.transaction() as tx:
+            await tx.run("answer_checkpoints", task_id=task.id, answer="approved")
+            task = await tx.transition(
+                task.id,
+                expect=task.state,
+                to=State.WORKER_DONE,
+                reason="approved by a person",
+                in_attempt=task.attempt,
+                approved_commit=task.head_commit,
+            )
+        self.wakes.integrate.set()
+        return task
+
+    async def reject(self, task_id: str, text: str) -> Task:
+        """Send work that touches protected paths back to its agent, with the reason."""
+        await self._waiting_for_leave(task_id)
+        return await self.answer(task_id, f"Rejected, because: {text}")
+
+    async def revert(self, task_id: str) -> Task:
+        """Queue a new task that takes a landed one back; the integrator makes its commit."""
+        landed = await self._in_state(task_id, "reverted", State.DONE)
+        if not landed.merge_commit:
+            raise AlluviumError(f"{landed.id} changed nothing; there is nothing to take back")
+        name = f"revert-{landed.name}"
+        new_id = new_task_id(name)
+        folder = self.workspace.task(new_id)
+        await anyio.to_thread.run_sync(_write_input, folder, messages.revert_input(landed))
+        async with self.store.transaction() as tx:
+            await tx.run("create_revert", id=new_id, name=name, reverts=landed.id)
+            made = await tx.get(new_id)
+        self.wakes.integrate.set()
+        return made
 
     async def cancel(self, task_id: str) -> Task:
         """Cancel a task and end all its processes; its branch is kept.
@@ -91,7 +135,15 @@ class Actions:
         """Start attempts again, and let a lane that paused on a red base try again."""
         async with self.store.transaction() as tx:
             await tx.run("clear_conditions", first=Condition.PAUSED, second=Condition.BASE_RED)
+            await tx.run("doubt_red_trials")
         self.wakes.set_all()
+
+    async def _waiting_for_leave(self, task_id: str) -> Task:
+        task = await self._in_state(task_id, "approved or rejected", State.NEEDS_HUMAN)
+        asked = await self.store.open_checkpoints(task.id)
+        if CheckpointKind.APPROVAL not in asked:
+            raise AlluviumError(f"{task.id} asks a question; use 'answer', 'retry' or 'cancel'")
+        return task
 
     async def _in_state(self, task_id: str, done: str, *states: State) -> Task:
         task = await self.store.get(task_id)
@@ -101,3 +153,10 @@ class Actions:
                 f"{task.id} is {task.state}; only tasks in {allowed} can be {done}"
             )
         return task
+
+
+def _write_input(folder: TaskFolder, text: str) -> None:
+    folder.input.mkdir(parents=True)
+    write_durable(folder.input / "revert.md", text.encode(errors="backslashreplace"))
+    for path in (folder.root, folder.root.parent):
+        fsync_dir(path)

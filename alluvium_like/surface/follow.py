@@ -1,7 +1,7 @@
 """The output of a task's last attempt and tests, as it is or as it grows.
 
-Following waits for the file system's events on the task's own folder; every transition appends to
-events.jsonl there, so the end of the task wakes it too.
+Following waits for the file system's events on the task's own folder and on that of the tests;
+every transition appends to events.jsonl there, so the end of the task wakes it too.
 """
 
 import codecs
@@ -47,9 +47,10 @@ def follow_log(workspace: Workspace, task_id: str, out: TextIO) -> None:
             changes.put(None)
 
     system = workspace.task(task_id).system
-    system.mkdir(parents=True, exist_ok=True)
     observer = Observer()
-    observer.schedule(_Any(), str(system), event_filter=_GROWTH)
+    for folder in (system, workspace.trial_logs):
+        folder.mkdir(parents=True, exist_ok=True)
+        observer.schedule(_Any(), str(folder), event_filter=_GROWTH)
     observer.start()
     watched = {system}
     try:
@@ -89,9 +90,12 @@ class _Tail:
         """Print what is new and return the task as it was before that."""
         with StoreReader(self.workspace.database) as store:
             task = store.find(self.task_id)
-        folder = self.workspace.task(self.task_id)
-        attempt = folder.attempt(task.attempt)
-        for path in (attempt / "stdout.log", attempt / "stderr.log", folder.tests_log):
+            trials = store.trials(task.id)
+        attempt = self.workspace.task(self.task_id).attempt(task.attempt)
+        tests = [self.workspace.trial_log(trial["id"]) for trial in trials[-1:]]
+        for path in dict.fromkeys((attempt / "stdout.log", attempt / "stderr.log", *self.begun)):
+            self._print_new(path)
+        for path in tests:
             self._print_new(path)
         self.out.flush()
         return task

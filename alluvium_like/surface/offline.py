@@ -20,6 +20,6 @@ def act_offline(workspace: Workspace, method: str, params: Mapping[str, str]) ->
 async def _act(workspace: Workspace, method: str, params: Mapping[str, str]) -> None:
     store = await Store.open(workspace.database)
     try:
-        await getattr(Actions(store, Wakes(), Runs()), method)(**params)
+        await getattr(Actions(workspace, store, Wakes(), Runs()), method)(**params)
     finally:
         await store.close()

@@ -51,7 +51,6 @@ class Status:
 def read_status(workspace: Workspace) -> Status:
     """Read the status. Raises StoreError when the store cannot be read."""
     running = is_locked(workspace)
-    ignored = ignored_names(workspace)
     with StoreReader(workspace.database) as store:
         return Status(
             root=workspace.root,
@@ -59,7 +58,7 @@ def read_status(workspace: Workspace) -> Status:
             pid=read_pid(workspace) if running else None,
             tasks=store.counts(),
             outcomes=store.outcomes(),
-            inbox=_count(workspace.inbox, *ignored),
+            inbox=_count(workspace.inbox, *_told_to_ignore(store)),
             quarantine=_count(workspace.quarantine, (".",), ()),
             base_branch=store.base_branch(),
             conditions=tuple(
@@ -74,7 +73,11 @@ def ignored_names(workspace: Workspace) -> tuple[tuple[str, ...], tuple[str, ...
     They are as the daemon was last told, so no valid configuration is needed.
     """
     with StoreReader(workspace.database) as store:
-        told = store.meta("ignored_names")
+        return _told_to_ignore(store)
+
+
+def _told_to_ignore(store: StoreReader) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    told = store.meta("ignored_names")
     if not told:
         from alluvium_like.config import Config  # slow, and only needed before the first start
 

@@ -17,7 +17,7 @@ from alluvium_like.errors import AlluviumError
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, StopRequest, run_supervised
 from alluvium_like.gitrepo.harvest import Harvest, harvest
-from alluvium_like.gitrepo.workshop import set_aside
+from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import own_path, place
 from alluvium_like.lifecycle import (
     Ending,
@@ -65,13 +65,22 @@ async def _run_and_look(
             work = await _take_in(parts, task, prepared)
         if work is not None and work.trouble:
             work = await _keep_workshop(parts, task, prepared, work)
-        await anyio.to_thread.run_sync(set_aside, prepared.workshop, parts.workspace.trash)
-        parts.wakes.janitor.set()
+        await _clear_away(parts, prepared.workshop, whole=work is None or not work.trouble)
     agent_dir = parts.workspace.task(task.id).agent
     claim, question = await anyio.to_thread.run_sync(
         lambda: (read_claim(agent_dir), read_question(agent_dir))
     )
     return Seen(end, work, claim, question)
+
+
+async def _clear_away(parts: Parts, workshop: Workshop, *, whole: bool) -> None:
+    """Take the workshop away; the files of a `whole` one may serve another task."""
+    if whole:
+        await parts.warm.give_back(workshop)
+    else:
+        await parts.warm.throw_away(workshop)
+    parts.wakes.janitor.set()
+    parts.wakes.warmer.set()
 
 
 async def _keep_workshop(parts: Parts, task: Task, prepared: Prepared, work: Harvest) -> Harvest:

@@ -20,13 +20,7 @@ from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunSpec
 from alluvium_like.gitrepo.harvest import Start
 from alluvium_like.gitrepo.merges import Conflict
-from alluvium_like.gitrepo.workshop import (
-    Source,
-    Workshop,
-    make_workshop,
-    merge_into_tree,
-    set_aside,
-)
+from alluvium_like.gitrepo.workshop import Source, Workshop, merge_into_tree
 from alluvium_like.guarded import own_path, place
 from alluvium_like.stages.parts import Parts
 from alluvium_like.task import Task, display_name
@@ -51,12 +45,8 @@ async def prepare(parts: Parts, task: Task) -> Prepared:
     start = await (_restart if again else _choose_start)(parts, task)
     await _store_start(parts, task, start, task.base_commit if again else source.base_commit)
     workshop = parts.workshop(task.id)
-    trash = parts.workspace.trash
-    await anyio.to_thread.run_sync(set_aside, workshop, trash)
     user = parts.settings.identity
-    await make_workshop(
-        parts.git, workshop, source, commit=start.commit, branch=task.branch, user=user
-    )
+    await parts.warm.take(workshop, source, commit=start.commit, branch=task.branch, user=user)
     if start.merge:
         await merge_into_tree(parts.git, workshop, start.merge, user)
     answers = await parts.store.answers(task.id)

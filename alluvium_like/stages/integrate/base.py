@@ -4,7 +4,7 @@ Nothing here decides about a task's work: a landing brings what was proven, or h
 overtaken. What has not landed when the base moves goes back to be merged and tested again.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import anyio
 
@@ -13,6 +13,7 @@ from alluvium_like.gitrepo.landing import Landed, land
 from alluvium_like.lifecycle import Condition, Outcome, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
+from alluvium_like.stages.integrate.train import Car
 from alluvium_like.stages.parts import Parts
 from alluvium_like.store.writer import Transaction
 from alluvium_like.task import Landing
@@ -20,31 +21,21 @@ from alluvium_like.task import Landing
 log = get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Train:
-    """Proven candidates (task id to commit) that are not journaled yet; `top` is the last.
-
-    `seen` is the owner's base when the train was made up; once that moves, the train is void.
-    """
-
-    seen: str
-    top: str
-    proven: dict[str, str] = field(default_factory=dict)
-
-
 class Base:
-    """The base branch of one repository."""
+    """The base branch of one repository; `generation` changes when a train on it became void."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self.generation = 0
+        self._settled = ""
 
     async def take_up(self) -> None:
         """Find what landed (also before a crash) and void what others' moves overtook."""
         parts, integration = self._parts, self._parts.integration
         await integration.refresh()
-        key = f"settled:{parts.repository}"
-        settled = await parts.store.get_meta(key)
+        settled = self._settled or await parts.store.get_meta(self._key)
         if settled == integration.seen:
+            self._settled = settled
             return
         if settled:
             landed = await integration.history.landed_tasks(settled, integration.seen)
@@ -55,10 +46,15 @@ class Base:
                 await parts.store.write(
                     "set_landing_state", id=pending.id, state="void", reason="the base moved"
                 )
-            await self._return_to_queue("the base moved: merged and tested again")
+            await self.return_to_queue("the base moved: merged and tested again")
             await parts.store.clear_condition(Condition.BASE_RED, parts.repository)
             log.info("base_moved", old=settled[:10], new=integration.seen[:10])
-        await parts.store.set_meta(key, integration.seen)
+        await parts.store.set_meta(self._key, integration.seen)
+        self._settled = integration.seen
+
+    @property
+    def _key(self) -> str:
+        return f"settled:{self._parts.repository}"
 
     async def _note_landed(self, task_id: str, commit: str) -> None:
         try:
@@ -68,11 +64,15 @@ class Base:
             return
         await verdicts.tell_merged(self._parts, task_id, commit)
 
-    async def _return_to_queue(self, reason: str) -> None:
+    async def return_to_queue(self, reason: str) -> None:
         """Give up every candidate that has not landed; their work is merged again."""
         parts = self._parts
-        for task in await parts.store.integrating(parts.repository):
-            await verdicts.move(parts, task, State.WORKER_DONE, reason)
+        self.generation += 1
+        async with parts.store.transaction() as tx:
+            for row in await tx.run("integrating", repository=parts.repository):
+                await tx.transition(
+                    row["id"], expect=State.INTEGRATING, to=State.WORKER_DONE, reason=reason
+                )
         await parts.integration.set_base(parts.integration.seen)
 
     async def try_pending(self) -> None:
@@ -80,8 +80,6 @@ class Base:
         parts = self._parts
         pending = await parts.store.open_landing(parts.repository)
         if pending is None:
-            if await parts.store.integrating(parts.repository):
-                await self._return_to_queue("integration was interrupted")
             return
         async with parts.store.transaction() as tx:
             await tx.run("set_landing_state", id=pending.id, state="prepared", reason="")
@@ -94,50 +92,40 @@ class Base:
             resumed = pending.state == "prepared"
             await self._land(pending, {task: commit for task, commit, _ in tasks}, resumed=resumed)
         else:
-            await self._return_to_queue("something below it was withdrawn")
+            await self.return_to_queue("something below it was withdrawn")
 
-    async def publish(self, train: Train) -> bool:
-        """Journal and land the proven candidates, with those that wait below them.
-
-        Returns whether the train still stands on our base; it does when the landing has to wait.
-        """
+    async def publish(self, cars: Sequence[Car]) -> None:
+        """Journal and land proven cars, with those that wait to land below them."""
         parts = self._parts
-        if parts.integration.seen != train.seen:
-            train.proven = {}
-            await self.take_up()
-            return False
-        if not train.proven:
-            return parts.integration.base == train.top
-        together, train.proven = train.proven, {}
+        before = self.generation
+        await self.take_up()
+        if self.generation != before:
+            return
+        top = cars[-1].commit
+        together = {car.task_id: car.commit for car in cars}
         pending = await parts.store.open_landing(parts.repository)
         if pending is not None:
             below = await parts.store.tasks_of_landing(pending.id)
             together = {**{task: commit for task, commit, _ in below}, **together}
+        seen = parts.integration.seen
         async with parts.store.transaction() as tx:
             if pending is not None:
                 await tx.run("set_landing_state", id=pending.id, state="void", reason="extended")
-            landing_id = await self._journal(tx, train, together)
+            landing_id = await self._journal(tx, seen, top, together)
             whole = await _all_integrating(tx, landing_id)
             if not whole:
                 withdrawn = "a task was withdrawn"
                 await tx.run("set_landing_state", id=landing_id, state="void", reason=withdrawn)
         if not whole:
-            await self._return_to_queue("something below it was withdrawn")
-            return False
-        await parts.integration.hold(together, train.top)
-        landing = Landing(landing_id, parts.repository, train.seen, train.top, "prepared", "")
-        await self._land(landing, together)
-        if landed_or_waits := parts.integration.base == train.top:
-            train.seen = parts.integration.seen
-        return landed_or_waits
+            await self.return_to_queue("something below it was withdrawn")
+            return
+        await parts.integration.hold(together, top)
+        await self._land(Landing(landing_id, parts.repository, seen, top, "prepared", ""), together)
 
-    async def _journal(self, tx: Transaction, train: Train, tasks: dict[str, str]) -> int:
-        parts = self._parts
+    async def _journal(self, tx: Transaction, old: str, new: str, tasks: dict[str, str]) -> int:
+        repository = self._parts.repository
         rows = await tx.run(
-            "prepare_landing",
-            repository=parts.repository,
-            old_commit=train.seen,
-            new_commit=train.top,
+            "prepare_landing", repository=repository, old_commit=old, new_commit=new
         )
         landing_id: int = rows[0]["id"]
         for task_id, commit in tasks.items():
@@ -176,9 +164,10 @@ class Base:
         parts = self._parts
         async with parts.store.transaction() as tx:
             await tx.run("set_landing_state", id=landing_id, state="landed", reason="")
-            await tx.run("set_meta", key=f"settled:{parts.repository}", value=new)
+            await tx.run("set_meta", key=self._key, value=new)
             for task_id, commit in tasks.items():
                 await tx.finish(task_id, Outcome.MERGED, expect=State.INTEGRATING, commit=commit)
+        self._settled = new
         await parts.integration.landed(new, list(tasks))
         for task_id, commit in tasks.items():
             await verdicts.tell_merged(parts, task_id, commit)

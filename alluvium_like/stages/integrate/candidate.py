@@ -6,6 +6,7 @@ Dates are those of the attempt's work, so that a repeated merge after a crash is
 from datetime import datetime
 
 from alluvium_like.gitrepo.runner import Identity
+from alluvium_like.lifecycle import TaskKind
 from alluvium_like.messages import commit_message
 from alluvium_like.stages.parts import Parts
 from alluvium_like.task import Task
@@ -13,13 +14,15 @@ from alluvium_like.task import Task
 
 async def build_commit(parts: Parts, task: Task, top: str, tree: str) -> str:
     """Write the candidate of one task on top of `top`. Raises GitFailed."""
-    work = await parts.integration.history.authors(top, task.head_commit)
+    work = await parts.integration.history.authors(task.base_commit or top, task.head_commit)
     config = parts.settings.current
     date = f"@{int(datetime.fromisoformat(task.created_at).timestamp())} +0000"
     daemon = Identity(config.git.author_name, config.git.author_email, date)
+    # What others pushed keeps its commits: else it could never be pushed back to them.
+    merge = config.integration.merge_style == "merge" or task.kind is TaskKind.UPSTREAM
     authors = {(who.name, who.email) for who, _ in work}
     author = daemon
-    if len(authors) == 1 and config.integration.merge_style == "squash":
+    if len(authors) == 1 and not merge:
         first = work[0][0]
         author = Identity(
             first.name or daemon.name,
@@ -27,7 +30,6 @@ async def build_commit(parts: Parts, task: Task, top: str, tree: str) -> str:
             f"@{first.date}" if first.date else date,
         )
     subject = work[0][1] if len(work) == 1 else ""
-    merge = config.integration.merge_style == "merge"
     return await parts.integration.commit(
         tree,
         [top, task.head_commit] if merge else [top],

@@ -1,28 +1,32 @@
-"""The lane: merges, tests and lands what is ready, one candidate after the other.
+"""The lane: couples, tests and lands what is ready, and alone moves the base branch.
 
-Candidates are real commits, each on top of the one before, so the very commit that was tested is
-the one that lands. A landing that has to wait (the owner's edits are in the way) stays behind as
-`integrating`; the queue goes on above it on our own base. A base that others moved voids what has
-not landed: it is merged and tested again, and no agent is called.
+Candidates are real commits, each on top of the one before, and the very commit that was tested is
+the one that lands. `train` decides what to test, land and blame; here is what that does to Git, the
+store and people. A landing that has to wait stays behind as `integrating`, the queue goes on above
+it. A base that others moved voids the train: it is merged and tested again, no agent is called.
 """
 
 from dataclasses import replace
 
-from alluvium_like.config import TestCommand
-from alluvium_like.errors import GitFailed
-from alluvium_like.gitrepo.merges import Conflict
+import anyio
+import anyio.abc
+
+from alluvium_like.errors import GitFailed, StaleTransition
 from alluvium_like.lifecycle import Condition, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
-from alluvium_like.stages.integrate.base import Base, Train
-from alluvium_like.stages.integrate.candidate import build_commit
-from alluvium_like.stages.integrate.trial import Trial, try_commit
+from alluvium_like.stages.integrate.base import Base
+from alluvium_like.stages.integrate.couple import couple
+from alluvium_like.stages.integrate.ledger import Gate, Ledger
+from alluvium_like.stages.integrate.testing import Testing
+from alluvium_like.stages.integrate.train import BASE, Car, Train, next_steps, room
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
 from alluvium_like.task import Task
 
 log = get_logger(__name__)
 
 _BLOCKED_LOOK_SECONDS = 5.0
+_MOST_AT_ONCE = 256
 
 
 class Lane:
@@ -31,7 +35,13 @@ class Lane:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._base = Base(parts)
-        self._known_green: tuple[str, tuple[TestCommand, ...]] | None = None
+        self._ledger = Ledger(parts)
+        self._testing = Testing(parts, self._ledger)
+        self._gate = Gate.of(())
+        self._train = Train("")
+        self._generation: int | None = None  # the base's that the train was begun on
+        self._deferred: set[tuple[str, int, str]] = set()
+        self._opened = False
         self.idle = True
 
     async def run(self) -> None:
@@ -51,107 +61,227 @@ class Lane:
             return await self.drain()
         except Exception as error:
             log.exception("lane_failed")
+            self._opened, self._generation = False, None
             await tell_condition(self._parts, Condition.LANE, repr(error), self._parts.repository)
             return True
 
     async def drain(self) -> bool:
-        """Integrate all that is ready; returns true when a landing has to wait."""
+        """Integrate all that is ready, tests included; returns true when a landing has to wait."""
         parts = self._parts
+        async with anyio.create_task_group() as tests:
+            try:
+                while await self._look(tests):
+                    waits = await self._has_blocked_landing()
+                    await parts.wakes.integrate.wait(
+                        _BLOCKED_LOOK_SECONDS if waits else SLOW_LOOK_SECONDS
+                    )
+            except BaseException:
+                tests.cancel_scope.cancel()
+                raise
+        await parts.store.clear_condition(Condition.LANE, parts.repository)
+        return await self._has_blocked_landing()
+
+    async def _look(self, tests: anyio.abc.TaskGroup) -> bool:
+        """Do all that can be done now; returns whether there is a test to wait for."""
         await self._base.take_up()
         await self._base.try_pending()
-        if parts.settings.current.integration.enabled:
-            while await self._run_train():
-                log.info("train_made_up_again")
-        await parts.store.clear_condition(Condition.LANE, parts.repository)
-        return await parts.store.open_landing(parts.repository) is not None
+        while not self._parts.runs.stopping and await self._step(tests):
+            pass
+        return bool(self._testing.under_way)
 
-    async def _run_train(self) -> bool:
-        """Take what is ready through; true when it is to be made up again: it was overtaken."""
-        parts = self._parts
-        train = Train(parts.integration.seen, parts.integration.base)
-        for task in await parts.store.ready_for_integration(parts.repository):
-            if parts.runs.stopping or await parts.store.conditions(Condition.BASE_RED):
+    async def _step(self, tests: anyio.abc.TaskGroup) -> bool:
+        """Take one decision and carry it out; returns whether another may follow at once."""
+        config = self._parts.settings.current.integration
+        await self._keep_up(Gate.of(config.run_tests), strict=config.strict)
+        if not config.enabled or await self._is_base_red():
+            await self._uncouple("waits: nothing is integrated now")
+            return False
+        await self._drop_withdrawn()
+        await self._extend(config.test_slots)
+        proven = self._train.proven if self._gate.tests else len(self._train.cars)
+        if proven:
+            await self._land(proven)
+            return True
+        if not self._train.cars:
+            self._give_up_all()
+            return False
+        return await self._search(tests, config.test_slots)
+
+    async def _keep_up(self, gate: Gate, *, strict: bool) -> None:
+        """Take up what has ended, and begin a new train where the old one is void."""
+        for ended in self._testing.take_ended():
+            if ended.gate.digest == self._gate.digest:
+                self._train = self._train.recorded(ended.commit, passed=ended.green)
+        if not self._opened:
+            await self._ledger.open()
+            self._opened = True
+        if self._generation != self._base.generation or gate.digest != self._gate.digest:
+            await self._begin_train(gate)
+        self._train = replace(self._train, strict=strict)
+
+    async def _begin_train(self, gate: Gate) -> None:
+        integration = self._parts.integration
+        if integration.base != integration.seen and not await self._has_blocked_landing():
+            await integration.set_base(integration.seen)
+        self._gate = gate
+        self._generation = self._base.generation
+        self._train = Train(integration.base)
+        self._deferred.clear()
+        await self._learn(self._train.base, await integration.tree_of(self._train.base))
+        await self._ledger.show(())
+
+    async def _learn(self, commit: str, tree: str) -> None:
+        """Recall what earlier runs said about the tree of a commit."""
+        if self._gate.tests:
+            runs = await self._ledger.runs(tree, self._gate)
+            self._train = replace(self._train, runs={**self._train.runs, commit: runs})
+
+    async def _drop_withdrawn(self) -> None:
+        """Take a car off whose task was cancelled, and with it what stands on top of it."""
+        if not self._train.cars:
+            return
+        integrating = await self._parts.store.integrating(self._parts.repository)
+        held = {task.id for task in integrating}
+        for position, car in enumerate(self._train.cars):
+            if car.task_id not in held:
+                await self._shorten(position)
+                return
+
+    async def _shorten(self, length: int) -> None:
+        self._train = self._train.shortened(length)
+        self._deferred.clear()
+        await self._ledger.show(self._train.cars)
+
+    async def _extend(self, slots: int) -> None:
+        """Couple what is ready, in the order of the queue, while the train may grow."""
+        space = _MOST_AT_ONCE
+        if self._gate.tests:
+            space = room(self._train, self._ledger.failure_rate, slots)
+        if not space:
+            return
+        coupled: list[tuple[Task, Car]] = []
+        for task in await self._ledger.to_couple(space + len(self._deferred)):
+            if len(coupled) == space or self._parts.runs.stopping:
                 break
-            if not await self._couple_or_ask(task, train):
-                return not parts.runs.stopping and not await parts.store.conditions(
-                    Condition.BASE_RED
-                )
-        return not await self._base.publish(train)
+            turn = (task.id, task.attempt, task.approved_commit)
+            if turn in self._deferred:
+                continue
+            top = coupled[-1][1].commit if coupled else self._train.top
+            car = await self._couple_or_ask(task, top)
+            if car is None:
+                self._deferred.add(turn)
+            else:
+                coupled.append((task, car))
+        await self._take_on(coupled)
 
-    async def _couple_or_ask(self, task: Task, train: Train) -> bool:
+    async def _couple_or_ask(self, task: Task, top: str) -> Car | None:
         """Couple one task; what goes wrong with it is put to a person and stops nobody else."""
         try:
-            return await self._couple(task, train)
+            return await couple(self._parts, task, top)
         except (GitFailed, OSError, ValueError) as error:
             log.exception("task_not_coupled", task_id=task.id)
             await verdicts.ask_about_merge(self._parts, task, str(error))
-            return True
+            return None
 
-    async def _couple(self, task: Task, train: Train) -> bool:
-        """Put one task on the train, or decide about it; false when the train cannot go on."""
-        parts, integration = self._parts, self._parts.integration
-        merged = await integration.merge_work(train.top, task.head_commit, task.base_commit)
-        if isinstance(merged, Conflict) or merged.tree == await integration.tree_of(train.top):
-            if not await self._base.publish(train):
-                return False
-            if train.top != integration.seen:
-                reason = "waits for what is ahead of it to land"
-                await parts.store.write(
-                    "explain_task", id=task.id, state=State.WORKER_DONE, reason=reason
-                )
-            elif isinstance(merged, Conflict):
-                await verdicts.send_back_conflict(parts, task, train.top, merged)
-            else:
-                await verdicts.mark_noop(parts, task)
-            return True
-        if not await verdicts.move(parts, task, State.INTEGRATING, ""):
-            return True
-        held = replace(task, state=State.INTEGRATING)
-        commit = await build_commit(parts, held, train.top, merged.tree)
-        if parts.settings.current.tests:
-            return await self._prove(held, train, commit)
-        train.top = train.proven[task.id] = commit
-        return True
+    async def _take_on(self, coupled: list[tuple[Task, Car]]) -> None:
+        """Let the cars join the train, up to one whose task was withdrawn meanwhile."""
+        if not coupled:
+            return
+        joined: list[Car] = []
+        async with self._parts.store.transaction() as tx:
+            for task, car in coupled:
+                try:
+                    if task.state is not State.INTEGRATING:
+                        await tx.transition(
+                            task.id,
+                            expect=task.state,
+                            to=State.INTEGRATING,
+                            in_attempt=task.attempt,
+                        )
+                except StaleTransition:
+                    break
+                joined.append(car)
+        self._train = self._train.extended(*joined)
+        if self._gate.tests:
+            for car in joined:
+                await self._learn(car.commit, car.tree)
+            await self._ledger.show(self._train.cars)
 
-    async def _prove(self, task: Task, train: Train, commit: str) -> bool:
-        """Test one candidate and land it when it is green; false when the train cannot go on."""
-        parts = self._parts
-        trial = await try_commit(parts, commit, verdicts.tests_log(parts, task.id))
-        if trial.green:
-            self._known_green = (commit, parts.settings.current.tests)
-            train.top = train.proven[task.id] = commit
-            return await self._base.publish(train)
-        if trial.interrupted:
-            await verdicts.move(
-                parts, task, State.WORKER_DONE, "the daemon stopped during its tests"
-            )
+    async def _land(self, proven: int) -> None:
+        """Land all up to a position; a landing that has to wait is the base of what follows."""
+        flaky = self._train.flaky_tasks(proven)
+        await self._base.publish(self._train.cars[:proven])
+        if self._base.generation != self._generation:
+            return
+        self._train = self._train.moved_up(proven)
+        self._deferred.clear()
+        if self._gate.tests:
+            await self._ledger.judged(passed=proven)
+            await self._ledger.show(self._train.cars)
+            await verdicts.tell_flakes(self._parts, flaky)
+
+    async def _search(self, tests: anyio.abc.TaskGroup, slots: int) -> bool:
+        """Let the train's search go on; returns whether it found somebody to blame."""
+        train, under_way = self._train, self._testing.under_way
+        numbered = {train.commit(n): n for n in range(len(train.cars) + 1)}
+        positions = [numbered[commit] for commit in under_way if commit in numbered]
+        foreign = [commit for commit in under_way if commit not in numbered]
+        steps = next_steps(train, positions, slots - len(foreign))
+        for commit in (*foreign, *(train.commit(position) for position in steps.give_up)):
+            self._testing.give_up(commit)
+        if steps.base_is_red:
+            await self._pause_for_red_base()
             return False
-        base = await self._base_trial(train.top)
-        if base.green:
-            await verdicts.send_back_tests(parts, task, trial)
+        if steps.blamed is not None:
+            await self._blame(steps.blamed)
             return True
-        await verdicts.move(parts, task, State.WORKER_DONE, "waits: the base is red by itself")
-        if not base.interrupted:
-            await self._pause_for_red_base(base)
+        for position in steps.start:
+            commit = train.commit(position)
+            tree = await self._parts.integration.tree_of(commit)
+            held = [car.task_id for car in train.cars[:position]]
+            await self._testing.start(tests, commit, tree, self._gate, held)
         return False
 
-    async def _base_trial(self, commit: str) -> Trial:
-        """Test what the candidate stands on, so that nobody is blamed for a base that is red."""
-        parts = self._parts
-        known = (commit, parts.settings.current.tests)
-        if self._known_green == known:
-            return Trial(green=True)
-        trial = await try_commit(parts, commit, verdicts.base_tests_log(parts))
-        if trial.green:
-            self._known_green = known
-        return trial
+    def _give_up_all(self) -> None:
+        for commit in self._testing.under_way:
+            self._testing.give_up(commit)
 
-    async def _pause_for_red_base(self, trial: Trial) -> None:
+    async def _blame(self, position: int) -> None:
+        """Send back the task whose car is red while the one before it is green."""
+        car = self._train.cars[position - 1]
+        failed = await self._ledger.last_red(car.tree, self._gate)
+        task = await self._parts.store.get(car.task_id)
+        await self._shorten(position - 1)
+        await self._ledger.judged(blamed=1)
+        await verdicts.send_back_tests(self._parts, task, failed)
+
+    async def _pause_for_red_base(self) -> None:
         parts = self._parts
+        tree = await parts.integration.tree_of(self._train.commit(BASE))
+        failed = await self._ledger.last_red(tree, self._gate)
         base = parts.integration.base_branch
+        log_file = parts.workspace.trial_log(failed["id"]).relative_to(parts.workspace.root)
         reason = (
-            f"base red: {base} itself fails its tests ({trial.command} {trial.exit_text}); mend "
-            f"{base}, or run 'alluvium-like resume'; output in logs/base-tests.log"
+            f"base red: {base} itself fails its tests ({failed['command']} {failed['exit_text']}); "
+            f"mend {base}, or run 'alluvium-like resume'; output in {log_file}"
         )
+        await self._uncouple("waits: the base is red by itself")
         await parts.store.set_condition(Condition.BASE_RED, reason, parts.repository)
         log.warning("base_red", reason=reason)
+
+    async def _uncouple(self, reason: str) -> None:
+        """Take the whole train apart; its tasks wait to be coupled again."""
+        self._give_up_all()
+        cars = self._train.cars
+        if cars:
+            self._generation = None
+            await self._shorten(0)
+            for car in cars:
+                await verdicts.wait(self._parts, await self._parts.store.get(car.task_id), reason)
+
+    async def _is_base_red(self) -> bool:
+        red = await self._parts.store.conditions(Condition.BASE_RED)
+        return self._parts.repository in red
+
+    async def _has_blocked_landing(self) -> bool:
+        return await self._parts.store.open_landing(self._parts.repository) is not None

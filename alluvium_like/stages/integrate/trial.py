@@ -1,33 +1,28 @@
-"""Running the test commands on one candidate, in a throw-away tree of its own.
+"""Running the tests of a candidate, in a throw-away tree of its own.
 
 The tree hangs on a small repository of its own, detached at the candidate: what tests do to it
-harms nobody, and none of their processes outlives them.
+harms nobody, and none of their processes outlives them. What they put out is streamed to the log
+of this run, whole.
 """
 
 import os
-import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
 
-from alluvium_like.agents.command import base_environment
 from alluvium_like.config import TestCommand
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunEnd, RunSpec, run_supervised
 from alluvium_like.gitrepo.workshop import Workshop, make_workshop, set_aside
-from alluvium_like.guarded import open_folder, read_regular
+from alluvium_like.guarded import append, open_folder
 from alluvium_like.lifecycle import Ending
-from alluvium_like.log import get_logger
+from alluvium_like.stages.integrate.ledger import Gate
 from alluvium_like.stages.parts import Parts
 
-log = get_logger(__name__)
-
-Tell = Callable[[bytes], None]
-_OUTPUT_LIMIT_BYTES = 10_000_000
-_TAIL_BYTES = 8_000
+_OUTPUT_LIMIT_BYTES = 1_000_000_000
+_LONGEST_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +33,19 @@ class Trial:
     interrupted: bool = False
     command: str = ""
     exit_text: str = ""
-    tail: str = ""
 
 
-async def try_commit(parts: Parts, commit: str, tell: Tell) -> Trial:
-    """Run every test command on `commit`, the first failure ends it. Raises GitFailed, OSError.
+def slot_name(number: int) -> str:
+    """Return the name of the slot of one run, by which it can be stopped."""
+    return f"trial-{number}"
 
-    The output of each goes to `tell`, which blocks and may raise OSError: a log is no verdict.
+
+async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
+    """Run every test of the gate on `commit`; the first failure ends it.
+
+    Raises GitFailed or OSError where the tests could not even be run.
     """
-    slot = parts.slot(f"slot-{secrets.token_hex(6)}")
+    slot = parts.slot(slot_name(number))
     await make_workshop(
         parts.git,
         slot,
@@ -55,17 +54,13 @@ async def try_commit(parts: Parts, commit: str, tell: Tell) -> Trial:
         branch=None,
         user=parts.settings.identity,
     )
-    output = parts.workspace.slots / f"{slot.name}.log"
     try:
-        for test in parts.settings.current.tests:
-            end = await _run(parts, slot, test, output)
-            text = await anyio.to_thread.run_sync(_take, output)
-            await _tell(tell, f"$ {test.command}\n".encode() + text)
+        for test in gate.tests:
+            end = await _run(parts, slot, test, gate, number)
             if end.ending in (Ending.SHUTDOWN, Ending.CANCELLED):
                 return Trial(green=False, interrupted=True)
             if end.ending is not Ending.EXITED or end.exit_code != 0:
-                tail = text[-_TAIL_BYTES:].decode(errors="replace")
-                return Trial(False, False, test.command, _exit_text(end, test), tail)
+                return Trial(False, False, test.command, _exit_text(end, test))
         return Trial(green=True)
     finally:
         with anyio.CancelScope(shield=True):
@@ -73,43 +68,42 @@ async def try_commit(parts: Parts, commit: str, tell: Tell) -> Trial:
         parts.wakes.janitor.set()
 
 
-async def _tell(tell: Tell, data: bytes) -> None:
+def read_tail(log_file: Path, limit: int) -> str:
+    """Return the end of what a run put out; nothing where that is gone."""
     try:
-        await anyio.to_thread.run_sync(tell, data)
+        with log_file.open("rb") as stream:
+            stream.seek(max(os.fstat(stream.fileno()).st_size - limit, 0))
+            return stream.read(limit).decode(errors="replace")
     except OSError:
-        log.exception("tests_log_not_written")
+        return ""
 
 
-def _take(output: Path) -> bytes:
-    """Take the output of one test command; what tests did to the file is no output."""
-    with open_folder(output.parent) as folder:
-        try:
-            data = read_regular(folder, output.name, _OUTPUT_LIMIT_BYTES * 2)
-        except FileNotFoundError:
-            return b""
-        os.unlink(output.name, dir_fd=folder)
-        return data or b""
-
-
-async def _run(parts: Parts, slot: Workshop, test: TestCommand, output: Path) -> RunEnd:
+async def _run(parts: Parts, slot: Workshop, test: TestCommand, gate: Gate, number: int) -> RunEnd:
     config = parts.settings.current
+    output = parts.workspace.trial_log(number)
+    await anyio.to_thread.run_sync(_begin_output, output, test)
     spec = RunSpec(
         argv=["/bin/sh", "-c", test.command],
         cwd=slot.tree,
-        environment=base_environment(os.environ, ()),
+        environment=gate.environment,
         marker=RunMarker(parts.workspace_id, RunKind.TEST, slot.name, 0),
         stdin=None,
         stdout_path=output,
         stderr_path=output,
         output_limit_bytes=_OUTPUT_LIMIT_BYTES,
         timeout_seconds=test.timeout_seconds,
-        grace_seconds=min(config.safety.shutdown_grace_seconds, 5.0),
+        grace_seconds=min(config.safety.shutdown_grace_seconds, _LONGEST_GRACE_SECONDS),
     )
     request = parts.runs.begin(slot.name)
     try:
         return await run_supervised(spec, on_started=_not_stored, stop=request)
     finally:
         parts.runs.end(slot.name)
+
+
+def _begin_output(output: Path, test: TestCommand) -> None:
+    with open_folder(output.parent) as folder:
+        append(folder, output.name, f"$ {test.command}\n".encode(errors="backslashreplace"))
 
 
 async def _not_stored(_: ProcessIdentity) -> None:

@@ -3,23 +3,26 @@
 The files are projections: when they cannot be written the verdict stands all the same.
 """
 
+from collections.abc import Sequence
+
 import anyio.to_thread
 
 from alluvium_like import messages
 from alluvium_like.agents.evidence import give
 from alluvium_like.errors import StaleTransition
 from alluvium_like.gitrepo.merges import Conflict
-from alluvium_like.guarded import append, own_path, place
-from alluvium_like.lifecycle import Outcome, State
+from alluvium_like.lifecycle import CheckpointKind, Outcome, State
 from alluvium_like.log import get_logger
-from alluvium_like.stages.integrate.trial import Tell, Trial
+from alluvium_like.stages.integrate.trial import read_tail
 from alluvium_like.stages.parts import Parts
+from alluvium_like.store.rows import Row
+from alluvium_like.store.writer import Transaction
 from alluvium_like.task import Task
-from alluvium_like.workspace import SYSTEM_NAME, TESTS_LOG_NAME
 
 log = get_logger(__name__)
 
 _EXCERPT_BYTES = 4_000
+_TAIL_BYTES = 8_000
 _FILES_SHOWN = 20
 
 
@@ -41,18 +44,21 @@ async def tell_merged(parts: Parts, task_id: str, commit: str) -> None:
     log.info("task_merged", task_id=task_id, commit=commit[:10])
 
 
+async def wait(parts: Parts, task: Task, reason: str) -> None:
+    """Say what finished work waits for before it can be coupled."""
+    if task.state is State.INTEGRATING:
+        await move(parts, task, State.WORKER_DONE, reason)
+    else:
+        await parts.store.write("explain_task", id=task.id, state=task.state, reason=reason)
+
+
 async def mark_noop(parts: Parts, task: Task) -> None:
     """End a task whose merge leaves the base as it is."""
     reason = f"{parts.integration.base_branch} already holds all of it"
     try:
         async with parts.store.transaction() as tx:
-            moved = await tx.transition(
-                task.id,
-                expect=State.WORKER_DONE,
-                to=State.INTEGRATING,
-                in_attempt=task.attempt,
-            )
-            await tx.finish(moved.id, Outcome.NOOP, expect=State.INTEGRATING, reason=reason)
+            held = await _taken_up(tx, task)
+            await tx.finish(held.id, Outcome.NOOP, expect=State.INTEGRATING, reason=reason)
     except StaleTransition:
         return
     await parts.integration.forget(task.id)
@@ -63,10 +69,7 @@ async def mark_noop(parts: Parts, task: Task) -> None:
 async def send_back_conflict(parts: Parts, task: Task, base: str, conflict: Conflict) -> None:
     """Send a task back because it contradicts what the base holds."""
     integration = parts.integration
-    files = [
-        (path, await integration.history.file_text(conflict.tree, path, _EXCERPT_BYTES))
-        for path in conflict.paths[:_FILES_SHOWN]
-    ]
+    files = await _excerpts(parts, conflict)
     request = messages.conflict_request(
         integration.base_branch, base[:12], task.branch, task.head_commit[:12], files
     )
@@ -74,12 +77,45 @@ async def send_back_conflict(parts: Parts, task: Task, base: str, conflict: Conf
     await _send_back(parts, task, reason, request)
 
 
-async def send_back_tests(parts: Parts, task: Task, trial: Trial) -> None:
-    """Send a task back because its tests failed where those of the base pass."""
-    request = messages.tests_request(
-        task.branch, parts.integration.base_branch, trial.command, trial.exit_text, trial.tail
+async def send_back_revert(parts: Parts, task: Task, undone: Task, conflict: Conflict) -> None:
+    """Let an agent take a commit back where later work stands in the way."""
+    request = messages.revert_request(
+        undone.name, undone.merge_commit, await _excerpts(parts, conflict)
     )
-    await _send_back(parts, task, messages.tests_reason(trial.command, trial.exit_text), request)
+    reason = f"later work is in the way of the revert in {', '.join(conflict.paths[:5])}"
+    await _send_back(parts, task, reason, request)
+
+
+async def send_back_tests(parts: Parts, task: Task, failed: Row) -> None:
+    """Send a task back because its tests failed where those of what is below it pass."""
+    command, exit_text = failed["command"], failed["exit_text"]
+    log_file = parts.workspace.trial_log(failed["id"])
+    tail = await anyio.to_thread.run_sync(read_tail, log_file, _TAIL_BYTES)
+    request = messages.tests_request(
+        task.branch, parts.integration.base_branch, command, exit_text, tail
+    )
+    await _send_back(parts, task, messages.tests_reason(command, exit_text), request)
+
+
+async def tell_flakes(parts: Parts, task_ids: Sequence[str]) -> None:
+    """Say of landed tasks that their tests failed first, on the very commit that passed then."""
+    for task_id in task_ids:
+        await parts.store.write(
+            "explain_task", id=task_id, state=State.DONE, reason=messages.FLAKE_REASON
+        )
+        log.warning("flake", task_id=task_id)
+
+
+async def ask_for_leave(parts: Parts, task: Task, paths: Sequence[str]) -> None:
+    """Hold a task that touches protected paths until a person allows exactly this work."""
+    question = messages.leave_question(paths, task.id)
+    reason = f"touches protected paths: {', '.join(paths[:5])}"
+    try:
+        async with parts.store.transaction() as tx:
+            await tx.ask_human(task, question, reason=reason, kind=CheckpointKind.APPROVAL)
+    except StaleTransition:
+        return
+    log.info("leave_asked", task_id=task.id, paths=list(paths[:20]))
 
 
 async def ask_about_merge(parts: Parts, task: Task, problem: str) -> None:
@@ -94,30 +130,21 @@ async def ask_about_merge(parts: Parts, task: Task, problem: str) -> None:
         return
 
 
-def tests_log(parts: Parts, task_id: str) -> Tell:
-    """Return where the output of a new trial of one task goes."""
-    tasks = parts.workspace.tasks
-    started = False
-
-    def tell(data: bytes) -> None:
-        nonlocal started
-        with own_path(tasks, task_id, SYSTEM_NAME) as folder:
-            if not started:
-                place(folder, TESTS_LOG_NAME, "")
-            append(folder, TESTS_LOG_NAME, data)
-        started = True
-
-    return tell
+async def _excerpts(parts: Parts, conflict: Conflict) -> list[tuple[str, str]]:
+    history = parts.integration.history
+    return [
+        (path, await history.file_text(conflict.tree, path, _EXCERPT_BYTES))
+        for path in conflict.paths[:_FILES_SHOWN]
+    ]
 
 
-def base_tests_log(parts: Parts) -> Tell:
-    """Return where the output of a trial of the base itself goes."""
-
-    def tell(data: bytes) -> None:
-        with own_path(parts.workspace.logs) as folder:
-            append(folder, "base-tests.log", data)
-
-    return tell
+async def _taken_up(tx: Transaction, task: Task) -> Task:
+    """Return a task as integrating, from where every verdict starts."""
+    if task.state is State.INTEGRATING:
+        return task
+    return await tx.transition(
+        task.id, expect=State.WORKER_DONE, to=State.INTEGRATING, in_attempt=task.attempt
+    )
 
 
 async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> None:
@@ -127,14 +154,7 @@ async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> Non
     await _deliver(parts, task.id, "revision_request.md", request)
     try:
         async with parts.store.transaction() as tx:
-            held = task
-            if task.state is State.WORKER_DONE:
-                held = await tx.transition(
-                    task.id,
-                    expect=State.WORKER_DONE,
-                    to=State.INTEGRATING,
-                    in_attempt=task.attempt,
-                )
+            held = await _taken_up(tx, task)
             if rounds_left:
                 await tx.transition(
                     task.id,

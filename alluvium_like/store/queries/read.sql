@@ -2,14 +2,30 @@
 SELECT * FROM tasks WHERE id = :id;
 
 -- name: find_tasks
--- Tasks whose id holds a text; the caller wants exactly one.
-SELECT id FROM tasks WHERE id = :part OR instr(id, :part) > 0 ORDER BY id = :part DESC, seq LIMIT 6;
+-- Tasks whose id holds a text; the caller wants exactly one. The + keeps to the index of ids.
+SELECT id FROM tasks WHERE instr(id, :part) > 0 ORDER BY +seq LIMIT 6;
 
 -- name: list_tasks
 SELECT * FROM tasks ORDER BY seq;
 
 -- name: list_tasks_in_state
 SELECT * FROM tasks WHERE state = :state ORDER BY seq;
+
+-- name: list_newest
+-- All tasks that have not ended, and the newest of those that have.
+SELECT * FROM tasks WHERE seq IN (
+    SELECT seq FROM tasks WHERE state IN ('waiting', 'queued', 'running', 'worker_done',
+        'integrating', 'needs_revision', 'needs_human')
+    UNION ALL
+    SELECT seq FROM (
+        SELECT seq FROM tasks WHERE +state IN ('done', 'failed', 'cancelled')
+        ORDER BY seq DESC LIMIT :newest))
+ORDER BY seq;
+
+-- name: list_newest_in_state
+SELECT * FROM tasks WHERE seq IN (
+    SELECT seq FROM tasks WHERE +state = :state ORDER BY seq DESC LIMIT :newest)
+ORDER BY seq;
 
 -- name: count_states
 SELECT state, count(*) AS n FROM tasks GROUP BY state;
@@ -24,7 +40,7 @@ SELECT * FROM events WHERE task_id = :task_id ORDER BY seq;
 SELECT * FROM events WHERE seq > :seq ORDER BY seq LIMIT 1000;
 
 -- name: tasks_with_events_after
-SELECT DISTINCT task_id FROM events WHERE seq > :seq;
+SELECT DISTINCT task_id FROM events NOT INDEXED WHERE seq > :seq;
 
 -- name: last_event
 SELECT coalesce(max(seq), 0) AS seq FROM events;
@@ -49,18 +65,14 @@ SELECT * FROM repositories WHERE name = :name;
 
 -- name: next_runnable
 -- The task that starts next: by priority, then first come, those that are due.
-SELECT * FROM tasks
+SELECT * FROM tasks INDEXED BY tasks_runnable
 WHERE state IN ('queued', 'needs_revision') AND (not_before <= :now OR not_before > :too_far)
 ORDER BY priority DESC, seq LIMIT 1;
 
 -- name: next_due
 -- When the first of the tasks that back off may start.
-SELECT min(not_before) AS at FROM tasks
+SELECT min(not_before) AS at FROM tasks INDEXED BY tasks_due
 WHERE state IN ('queued', 'needs_revision') AND not_before > :now;
-
--- name: ready_for_integration
-SELECT * FROM tasks WHERE state = 'worker_done' AND repository = :repository
-ORDER BY priority DESC, seq;
 
 -- name: integrating
 SELECT * FROM tasks WHERE state = 'integrating' AND repository = :repository
@@ -77,3 +89,55 @@ WHERE landing_tasks.landing_id = :landing_id;
 
 -- name: claims
 SELECT * FROM claims ORDER BY task_id;
+
+-- name: to_couple
+-- What may become a car: finished work, and what lost its place on the train. Not what waits to
+-- land.
+SELECT * FROM tasks
+WHERE state IN ('worker_done', 'integrating') AND repository = :repository
+    AND id NOT IN (SELECT task_id FROM cars WHERE repository = :repository)
+    AND id NOT IN (
+        SELECT task_id FROM landing_tasks JOIN landings ON landings.id = landing_tasks.landing_id
+        WHERE landings.state IN ('prepared', 'blocked'))
+ORDER BY priority DESC, seq LIMIT :most;
+
+-- name: runs_of_tree
+SELECT coalesce(sum(result = 'green'), 0) AS green, coalesce(sum(result = 'red'), 0) AS red
+FROM trials WHERE tree = :tree AND digest = :digest AND believed;
+
+-- name: last_red_trial
+SELECT * FROM trials WHERE tree = :tree AND digest = :digest AND result = 'red'
+ORDER BY id DESC LIMIT 1;
+
+-- name: queue
+SELECT * FROM queues WHERE repository = :repository;
+
+-- name: cars
+SELECT cars.position, cars.task_id, cars.commit_id, tasks.name, tasks.state, tasks.priority
+FROM cars JOIN tasks ON tasks.id = cars.task_id
+WHERE cars.repository = :repository ORDER BY cars.position;
+
+-- name: open_trials
+SELECT * FROM trials WHERE repository = :repository AND ended_at IS NULL ORDER BY id;
+
+-- name: tasks_of_trial
+SELECT task_id FROM trial_tasks WHERE trial_id = :trial_id ORDER BY position;
+
+-- name: trials_of_task
+SELECT trials.* FROM trials JOIN trial_tasks ON trial_tasks.trial_id = trials.id
+WHERE trial_tasks.task_id = :task_id ORDER BY trials.id;
+
+-- name: waiting_to_land
+SELECT tasks.id, tasks.name, tasks.reason, landing_tasks.commit_id
+FROM landings JOIN landing_tasks ON landing_tasks.landing_id = landings.id
+JOIN tasks ON tasks.id = landing_tasks.task_id
+WHERE landings.repository = :repository AND landings.state IN ('prepared', 'blocked')
+ORDER BY tasks.priority DESC, tasks.seq;
+
+-- name: last_flakes
+-- Red runs of commits that passed when they were run again.
+SELECT red.id, red.commit_id, red.started_at, red.command, red.exit_text FROM trials AS red
+WHERE red.repository = :repository AND red.result = 'red' AND EXISTS (
+    SELECT 1 FROM trials AS green
+    WHERE green.tree = red.tree AND green.digest = red.digest AND green.result = 'green')
+ORDER BY red.id DESC LIMIT :most;

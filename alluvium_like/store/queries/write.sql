@@ -17,6 +17,11 @@ DELETE FROM claims WHERE task_id = :task_id;
 INSERT INTO tasks (id, name, state, priority, created_at, updated_at)
 VALUES (:id, :name, 'queued', :priority, :now, :now);
 
+-- name: create_revert
+-- Finished work from the start: the integrator itself makes the commit.
+INSERT INTO tasks (id, name, kind, state, reverts, created_at, updated_at)
+VALUES (:id, :name, 'revert', 'worker_done', :reverts, :now, :now);
+
 -- name: begin_attempt
 INSERT INTO attempts (task_id, number, started_at) VALUES (:task_id, :number, :now);
 
@@ -35,9 +40,13 @@ UPDATE tasks SET start_commit = :start_commit, start_merge = :start_merge,
     base_commit = :base_commit, start_from = 'same'
 WHERE id = :task_id AND state = 'running' AND attempt = :attempt;
 
+-- name: set_work
+-- The work of a task that the daemon itself has made.
+UPDATE tasks SET head_commit = :head_commit, base_commit = :base_commit WHERE id = :id;
+
 -- name: open_checkpoint
-INSERT INTO checkpoints (task_id, attempt, question, created_at)
-VALUES (:task_id, :attempt, :question, :now);
+INSERT INTO checkpoints (task_id, attempt, kind, question, created_at)
+VALUES (:task_id, :attempt, :kind, :question, :now);
 
 -- name: answer_checkpoints
 -- Close what is open with the answer; the last question gets the text.
@@ -76,3 +85,40 @@ DELETE FROM conditions WHERE name IN (:first, :second);
 -- A task whose landing is between its journal row and its end; blocked ones may be withdrawn.
 SELECT 1 FROM landing_tasks JOIN landings ON landings.id = landing_tasks.landing_id
 WHERE landing_tasks.task_id = :task_id AND landings.state = 'prepared';
+
+-- name: begin_trial
+INSERT INTO trials (repository, commit_id, tree, digest, started_at)
+VALUES (:repository, :commit_id, :tree, :digest, :now) RETURNING id;
+
+-- name: add_trial_task
+INSERT INTO trial_tasks (trial_id, task_id, position) VALUES (:trial_id, :task_id, :position);
+
+-- name: end_trial
+UPDATE trials SET ended_at = :now, result = :result, command = :command, exit_text = :exit_text
+WHERE id = :id AND ended_at IS NULL;
+
+-- name: interrupt_trials
+-- What was under test when a daemon died.
+UPDATE trials SET ended_at = :now, result = 'interrupted' WHERE ended_at IS NULL;
+
+-- name: doubt_red_trials
+-- A person may have mended what no commit shows: red results are to be seen again.
+UPDATE trials SET believed = 0 WHERE result = 'red' AND believed;
+
+-- name: add_queue
+INSERT INTO queues (repository, failure_rate) VALUES (:repository, :failure_rate)
+ON CONFLICT (repository) DO NOTHING;
+
+-- name: count_judged
+UPDATE queues SET failure_rate = :failure_rate, judged = judged + :judged
+WHERE repository = :repository;
+
+-- name: count_run
+UPDATE queues SET runs = runs + 1, flakes = flakes + :flakes WHERE repository = :repository;
+
+-- name: clear_cars
+DELETE FROM cars WHERE repository = :repository;
+
+-- name: add_car
+INSERT INTO cars (repository, position, task_id, commit_id)
+VALUES (:repository, :position, :task_id, :commit_id);

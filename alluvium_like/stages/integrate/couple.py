@@ -1,0 +1,100 @@
+"""Coupling: from finished work to a candidate commit on top of the train, or why not (yet).
+
+What contradicts the landed base goes back to its agent at once, without a test; what contradicts
+only work that has not landed yet waits for that. Work that touches protected paths waits for a
+person's leave, which holds for exactly that work.
+"""
+
+from dataclasses import replace
+
+from alluvium_like import messages
+from alluvium_like.gitrepo.merges import Conflict, Merged
+from alluvium_like.lifecycle import TaskKind
+from alluvium_like.stages.integrate import verdicts
+from alluvium_like.stages.integrate.candidate import build_commit
+from alluvium_like.stages.integrate.train import Car
+from alluvium_like.stages.parts import Parts
+from alluvium_like.task import Task
+
+
+async def couple(parts: Parts, task: Task, top: str) -> Car | None:
+    """Make a candidate of a task on top of `top`; without one its row says what it waits for.
+
+    Raises GitFailed, OSError or ValueError where git could not even try.
+    """
+    integration = parts.integration
+    if task.kind is TaskKind.REVERT and not task.head_commit:
+        made = await _make_revert(parts, task)
+        if made is None:
+            return None
+        task = made
+    merged = await integration.merge_work(top, task.head_commit, task.base_commit)
+    if isinstance(merged, Conflict):
+        await _conflicting(parts, task, top, merged)
+        return None
+    if merged.tree == await integration.tree_of(top) and task.kind is not TaskKind.UPSTREAM:
+        await _adding_nothing(parts, task, top)
+        return None
+    if await _needs_leave(parts, task, top, merged):
+        return None
+    return Car(task.id, await build_commit(parts, task, top, merged.tree), merged.tree)
+
+
+async def _conflicting(parts: Parts, task: Task, top: str, merged: Conflict) -> None:
+    integration = parts.integration
+    landed = integration.seen
+    if top != landed:
+        found = await integration.merge_work(landed, task.head_commit, task.base_commit)
+        if not isinstance(found, Conflict):
+            ahead = f"conflicts in {', '.join(merged.paths[:5])} with work that is still to land"
+            await verdicts.wait(parts, task, f"waits: {ahead}")
+            return
+        merged = found
+    await verdicts.send_back_conflict(parts, task, landed, merged)
+
+
+async def _adding_nothing(parts: Parts, task: Task, top: str) -> None:
+    integration = parts.integration
+    landed = integration.seen
+    if top != landed:
+        found = await integration.merge_work(landed, task.head_commit, task.base_commit)
+        if isinstance(found, Conflict) or found.tree != await integration.tree_of(landed):
+            await verdicts.wait(parts, task, "waits: work that is still to land holds all of it")
+            return
+    await verdicts.mark_noop(parts, task)
+
+
+async def _needs_leave(parts: Parts, task: Task, top: str, merged: Merged) -> bool:
+    """Ask a person where protected paths are touched and nobody has allowed that yet."""
+    protected = parts.settings.current.integration.protected_paths
+    if task.kind is TaskKind.UPSTREAM or task.approved_commit == task.head_commit:
+        return False
+    touched = await parts.integration.touched(top, merged.tree, protected)
+    if touched:
+        await verdicts.ask_for_leave(parts, task, touched)
+    return bool(touched)
+
+
+async def _make_revert(parts: Parts, task: Task) -> Task | None:
+    """Make the work of a revert: what takes its commit back from the landed base.
+
+    Where later work is in the way an agent has to do it.
+    """
+    integration = parts.integration
+    undone = await parts.store.get(task.reverts)
+    landed = integration.seen
+    merged = await integration.revert(undone.merge_commit, landed)
+    if isinstance(merged, Conflict):
+        await verdicts.send_back_revert(parts, task, undone, merged)
+        return None
+    who = parts.settings.identity
+    commit = await integration.commit(
+        merged.tree,
+        [landed],
+        messages.revert_message(undone.name, undone.merge_commit),
+        author=who,
+        committer=who,
+    )
+    await integration.keep(task.id, commit)
+    await parts.store.write("set_work", id=task.id, head_commit=commit, base_commit=landed)
+    return replace(task, head_commit=commit, base_commit=landed)
