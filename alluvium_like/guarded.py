@@ -40,6 +40,18 @@ def place(folder: int, name: str, text: str) -> None:
     os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
+def link_into(folder: int, name: str, source: Path) -> None:
+    """Place a second name of a file of ours; what it was before is replaced."""
+    part = f".{name}.tmp"
+    _clear_way(folder, part, name)
+    if exists(folder, part):
+        os.unlink(part, dir_fd=folder)
+    os.link(source, part, dst_dir_fd=folder, follow_symlinks=False)
+    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    if exists(folder, part):  # both were the same file: then a rename does nothing
+        os.unlink(part, dir_fd=folder)
+
+
 def append(folder: int, name: str, data: bytes) -> None:
     """Append to a file, made where it is missing."""
     _clear_way(folder, name)

@@ -44,11 +44,6 @@ class TaskFolder:
         """The task's history, one JSON object a line."""
         return self.system / EVENTS_NAME
 
-    @property
-    def tests_log(self) -> Path:
-        """The output of the last test run on a candidate with this task."""
-        return self.system / TESTS_LOG_NAME
-
     def attempt(self, number: int) -> Path:
         """Return the folder of one attempt's command and output."""
         return self.system / "attempts" / str(number)

@@ -23,6 +23,7 @@ import psutil
 
 FILES = 100
 _FOLDERS, _FILES_A_FOLDER = 10, 50  # at least so many folders; at most so many files in one
+_END_SECONDS = 10.0
 _MARK = "ALLUVIUM_BENCH"
 _MARK_VALUE = secrets.token_hex(8)
 
@@ -112,11 +113,17 @@ def _leave(number: int, _: object) -> None:
 
 
 def end_marked() -> None:
-    """Kill the processes that carry this bench's mark; a stop in order leaves none."""
+    """Kill the processes that carry this bench's mark, and theirs; a stop in order leaves none."""
+    ended: list[psutil.Process] = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(_MARK) == _MARK_VALUE:
+                ended += [process, *process.children(recursive=True)]
                 process.kill()
+    for process in ended:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(ended, _END_SECONDS)
 
 
 def cpu_seconds(pid: int, *, children: bool) -> float:

@@ -24,16 +24,24 @@ _STOP_SECONDS = 30.0
 _LOST = ("failed", "needs_human", "lost", "dead_letter")
 
 DEFAULTS: Settings = {}
+_TUNED: Settings = {
+    "safety": {
+        "max_workers": SLOTS,
+        "inbox_settle_seconds": 0,
+        "scan_interval_seconds": 1,
+        "integrator_interval_seconds": 0,
+    }
+}
 TUNED: dict[str, Settings] = {
-    "tuned": {
-        "safety": {
-            "max_workers": SLOTS,
-            "inbox_settle_seconds": 0,
-            "scan_interval_seconds": 1,
-            "integrator_interval_seconds": 0,
-        },
+    "tuned": _TUNED,
+    "tuned, never resting": {"safety": {**_TUNED["safety"], "scan_interval_seconds": 0}},
+    "tuned, doing less": {
+        **_TUNED,
+        "git": {"auto_commit_worker_changes": False},
+        "integration": {"cleanup_after_merge": False},
     },
 }
+"""Whole seconds are all that it takes, and zero is a loop without a pause; the quickest counts."""
 
 
 class Peer(Swarm):

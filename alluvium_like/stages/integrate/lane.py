@@ -209,8 +209,8 @@ class Lane:
 
     async def _land(self, proven: int) -> None:
         """Land all up to a position; a landing that has to wait is the base of what follows."""
-        flaky = self._train.flaky_tasks(proven)
-        await self._base.publish(self._train.cars[:proven])
+        cars, flaky = self._train.cars[:proven], self._train.flaky_tasks(proven)
+        await self._base.publish(cars)
         if self._base.generation != self._generation:
             return
         self._train = self._train.moved_up(proven)
@@ -219,6 +219,8 @@ class Lane:
             await self._ledger.judged(passed=proven)
             await self._ledger.show(self._train.cars)
             await verdicts.tell_flakes(self._parts, flaky)
+            passed = await self._ledger.last("green", cars[-1].tree, self._gate)
+            await verdicts.link_log(self._parts, [car.task_id for car in cars], passed)
 
     async def _search(self, tests: anyio.abc.TaskGroup, slots: int) -> bool:
         """Let the train's search go on; returns whether it found somebody to blame."""
@@ -249,7 +251,7 @@ class Lane:
     async def _blame(self, position: int) -> None:
         """Send back the task whose car is red while the one before it is green."""
         car = self._train.cars[position - 1]
-        failed = await self._ledger.last_red(car.tree, self._gate)
+        failed = await self._ledger.last("red", car.tree, self._gate)
         task = await self._parts.store.get(car.task_id)
         await self._shorten(position - 1)
         await self._ledger.judged(blamed=1)
@@ -258,7 +260,7 @@ class Lane:
     async def _pause_for_red_base(self) -> None:
         parts = self._parts
         tree = await parts.integration.tree_of(self._train.commit(BASE))
-        failed = await self._ledger.last_red(tree, self._gate)
+        failed = await self._ledger.last("red", tree, self._gate)
         base = parts.integration.base_branch
         log_file = parts.workspace.trial_log(failed["id"]).relative_to(parts.workspace.root)
         reason = (

@@ -70,10 +70,11 @@ class Ledger:
         (row,) = await self._parts.store.rows("runs_of_tree", tree=tree, digest=gate.digest)
         return Runs(row["green"], row["red"])
 
-    async def last_red(self, tree: str, gate: Gate) -> Row:
-        """Return the newest red run of a tree that has one."""
+    async def last(self, result: str, tree: str, gate: Gate) -> Row:
+        """Return the newest run of a tree that ended `green` or `red`; there must be one."""
         store = self._parts.store
-        return (await store.rows("last_red_trial", tree=tree, digest=gate.digest))[0]
+        rows = await store.rows("last_trial", result=result, tree=tree, digest=gate.digest)
+        return rows[0]
 
     async def begin(self, commit: str, tree: str, gate: Gate, tasks: Sequence[str]) -> int:
         """Write down that tests of a commit begin, and whose work they are about."""

@@ -11,6 +11,7 @@ from alluvium_like import messages
 from alluvium_like.agents.evidence import give
 from alluvium_like.errors import StaleTransition
 from alluvium_like.gitrepo.merges import Conflict
+from alluvium_like.guarded import link_into, own_path
 from alluvium_like.lifecycle import CheckpointKind, Outcome, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate.trial import read_tail
@@ -18,6 +19,7 @@ from alluvium_like.stages.parts import Parts
 from alluvium_like.store.rows import Row
 from alluvium_like.store.writer import Transaction
 from alluvium_like.task import Task
+from alluvium_like.workspace import SYSTEM_NAME, TESTS_LOG_NAME
 
 log = get_logger(__name__)
 
@@ -94,6 +96,7 @@ async def send_back_tests(parts: Parts, task: Task, failed: Row) -> None:
     request = messages.tests_request(
         task.branch, parts.integration.base_branch, command, exit_text, tail
     )
+    await link_log(parts, [task.id], failed)
     await _send_back(parts, task, messages.tests_reason(command, exit_text), request)
 
 
@@ -104,6 +107,21 @@ async def tell_flakes(parts: Parts, task_ids: Sequence[str]) -> None:
             "explain_task", id=task_id, state=State.DONE, reason=messages.FLAKE_REASON
         )
         log.warning("flake", task_id=task_id)
+
+
+async def link_log(parts: Parts, task_ids: Sequence[str], trial: Row) -> None:
+    """Show in the tasks' own folders what the tests that decided about them put out."""
+    source = parts.workspace.trial_log(trial["id"])
+
+    def link() -> None:
+        for task_id in task_ids:
+            with own_path(parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
+                link_into(folder, TESTS_LOG_NAME, source)
+
+    try:
+        await anyio.to_thread.run_sync(link)
+    except OSError:
+        log.exception("tests_log_not_linked", trial=trial["id"])
 
 
 async def ask_for_leave(parts: Parts, task: Task, paths: Sequence[str]) -> None:

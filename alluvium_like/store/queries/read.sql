@@ -105,8 +105,8 @@ ORDER BY priority DESC, seq LIMIT :most;
 SELECT coalesce(sum(result = 'green'), 0) AS green, coalesce(sum(result = 'red'), 0) AS red
 FROM trials WHERE tree = :tree AND digest = :digest AND believed;
 
--- name: last_red_trial
-SELECT * FROM trials WHERE tree = :tree AND digest = :digest AND result = 'red'
+-- name: last_trial
+SELECT * FROM trials WHERE tree = :tree AND digest = :digest AND result = :result
 ORDER BY id DESC LIMIT 1;
 
 -- name: queue
