@@ -151,3 +151,4 @@ class Condition(StrEnum):
     BASE_RED = "base_red"
     INTAKE = "intake"
     LANE = "lane"
+    UPSTREAM = "upstream"

@@ -37,6 +37,7 @@ from alluvium_like.stages.janitor import Janitor
 from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.parts import Parts, Settings
 from alluvium_like.stages.recover import recover
+from alluvium_like.stages.upstream import Upstream
 from alluvium_like.stages.warmer import Warmer
 from alluvium_like.store.writer import Store
 from alluvium_like.surface.actions import Actions
@@ -161,6 +162,7 @@ class Supervisor:
         self._intake = Intake(parts, ignore_settle=ignore_settle)
         self._dispatch = Dispatch(parts)
         self._lane = Lane(parts)
+        self._upstream = Upstream(parts)
         self._janitor = Janitor(parts)
         self._warmer = Warmer(parts)
         self._notify = follower
@@ -178,6 +180,7 @@ class Supervisor:
                     self._intake.run,
                     self._dispatch.run,
                     self._lane.run,
+                    self._upstream.run,
                     self._janitor.run,
                     self._notify.run,
                 ):
@@ -294,6 +297,8 @@ class Supervisor:
 
     async def _is_idle(self) -> bool:
         if not (self._intake.idle and self._dispatch.idle and self._lane.idle):
+            return False
+        if not self._upstream.idle:
             return False
         store = self._parts.store
         counts = await store.counts()

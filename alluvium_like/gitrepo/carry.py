@@ -45,7 +45,7 @@ class _Load:
     def __init__(self, objects: Path) -> None:
         self._loose = _LooseObjects(objects)
         self.objects: dict[str, tuple[str, bytes]] = {}
-        self.folders: set[bytes] = set()
+        self.folders = {b""}
         self.rest: dict[str, set[str]] = {"blob": set(), "tree": set()}
 
     def add_commits(self, tip: str, known: Collection[str]) -> None:

@@ -91,6 +91,10 @@ class History:
             plain = _plain_author(await read_commit(self.git, self.path, tip))
             if plain is not None:
                 return [plain]
+        return await self.logged_authors(base, tip)
+
+    async def logged_authors(self, base: str, tip: str) -> list[tuple[Identity, str]]:
+        """Return the same for any branch, as `log` tells it."""
         done = await self._run(
             "log", "-z", "--format=%an%n%ae%n%ad%n%s", "--date=raw", tip, f"^{base}"
         )
@@ -110,7 +114,11 @@ class History:
         """Return the beginning of one file of a tree, for people."""
         if "\n" in path:
             return ""
-        (found,) = await read_objects(self.git, self.path, [f"{tree}:{path}"])
+        name = f"{tree}:{path}"
+        try:
+            (found,) = await read_objects(self.git, self.path, [name])
+        except GitFailed:  # a path that is none
+            return ""
         if found is None or found.kind != "blob":
             return ""
         return found.data[:limit].decode(errors="replace")

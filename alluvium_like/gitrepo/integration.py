@@ -17,14 +17,10 @@ from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo.harvest import task_ref
 from alluvium_like.gitrepo.history import History
 from alluvium_like.gitrepo.merges import Conflict, Merged
-from alluvium_like.gitrepo.objects import (
-    diff_trees,
-    parse_commit,
-    read_objects,
-    update_refs,
-    write_commit,
-)
+from alluvium_like.gitrepo.objects import update_refs, write_commit
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref, null_split
+from alluvium_like.gitrepo.tidy import tidy
+from alluvium_like.gitrepo.touched import touched
 from alluvium_like.gitrepo.workshop import Source, is_object_id, read_untrusted
 
 _BASE_REF = "refs/alluvium/base"
@@ -186,17 +182,12 @@ class Integration:
     async def touched(
         self, old_tree_or_commit: str, new: str, patterns: Sequence[str]
     ) -> list[str]:
-        """Return the paths that differ between two trees and match; see `pathspecs`."""
-        specs = pathspecs(patterns)
-        if not specs:
-            return []
-        found = await read_objects(self._git, self.path, [old_tree_or_commit, new])
-        trees = [
-            parse_commit(o.data).tree if o is not None and o.kind == "commit" else name
-            for name, o in zip((old_tree_or_commit, new), found, strict=True)
-        ]
-        options = ("-r", "-z", "--no-renames", "--name-only", "--", *specs)
-        return null_split(await diff_trees(self._git, self.path, options, *trees))
+        """Return the paths that differ between two trees and match. Raises GitFailed."""
+        return await touched(self._git, self.path, old_tree_or_commit, new, patterns)
+
+    async def tidy(self) -> bool:
+        """Pack what has gathered, where it is much; returns whether it was. Raises GitFailed."""
+        return await tidy(self._git, self.path)
 
     async def still_landed(self, base: str) -> bool:
         """Tell whether a base that an attempt was given still is in the owner's history."""
@@ -294,24 +285,6 @@ class Integration:
 
     async def _run(self, *args: str) -> Completed:
         return await self._git.run(*args, git_dir=self.path)
-
-
-def pathspecs(patterns: Sequence[str]) -> list[str]:
-    """Translate gitignore-like patterns to pathspecs, case-insensitive.
-
-    Without an inner slash a pattern counts at any depth, else from the root; with a slash at its
-    end it is a folder; a folder stands for all in it.
-    """
-    found = []
-    for pattern in patterns:
-        name = pattern.strip("/")
-        if not name:
-            continue
-        anchor = "" if "/" in pattern.rstrip("/") else "**/"
-        if not pattern.endswith("/"):
-            found.append(f":(glob,icase){anchor}{name}")
-        found.append(f":(glob,icase){anchor}{name}/**")
-    return found
 
 
 def _candidate_ref(task_id: str) -> str:

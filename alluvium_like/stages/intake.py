@@ -32,7 +32,7 @@ from alluvium_like.task import display_name, new_task_id
 
 log = get_logger(__name__)
 
-_FIRST_BATCH = 16
+_FIRST_BATCH = 8
 """Small, so that the first agents start while thousands of items still wait."""
 _LARGEST_BATCH = 256
 _BACK_OFF_SECONDS = 5.0

@@ -57,7 +57,9 @@ class _Echo(Wake):
 
 @dataclass(frozen=True, slots=True)
 class Wakes:
-    """One wake a stage; `idle`, set when an attempt or a look of the lane is over, wakes two."""
+    """One wake a stage; `idle`, set when an attempt, a look of the lane or at the remote is over,
+    wakes two.
+    """
 
     intake: Wake = field(default_factory=Wake)
     dispatch: Wake = field(default_factory=Wake)
@@ -65,6 +67,7 @@ class Wakes:
     janitor: Wake = field(default_factory=Wake)
     notify: Wake = field(default_factory=Wake)
     warmer: Wake = field(default_factory=Wake)
+    upstream: Wake = field(default_factory=Wake)
     idle: Wake = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +76,7 @@ class Wakes:
     def set_all(self) -> None:
         """Let every stage look, as after a reload."""
         stages = (self.intake, self.dispatch, self.integrate, self.janitor, self.notify)
-        for wake in (*stages, self.warmer):
+        for wake in (*stages, self.warmer, self.upstream):
             wake.set()
 
 
@@ -116,6 +119,46 @@ class Runs:
             request.stop(Ending.SHUTDOWN, now=now)
 
 
+@dataclass(slots=True)
+class Ahead:
+    """What others pushed on top of the landed base: the upstream stage asks, the lane takes it up.
+
+    A hint like a wake: both compare again. `reason` tells why the lane could not, and tries again.
+    """
+
+    commit: str = ""
+    reason: str = ""
+
+    def ask(self, commit: str) -> None:
+        """Ask for a commit to be taken up, or with an empty one for nothing any more."""
+        if commit != self.commit:
+            self.commit, self.reason = commit, ""
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether the lane has yet to try."""
+        return bool(self.commit) and not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The newest task that merges what others pushed, and the commit that it must bring."""
+
+    task_id: str
+    tip: str
+
+
+def pulled_key(repository: str) -> str:
+    """Return the name under which the store keeps the newest `Pulled`, as two words."""
+    return f"upstream:{repository}"
+
+
+async def last_pulled(parts: "Parts") -> Pulled | None:
+    """Return the newest task that merges what others pushed, None before the first."""
+    words = (await parts.store.get_meta(pulled_key(parts.repository))).split()
+    return Pulled(*words) if words else None
+
+
 async def tell_condition(parts: "Parts", name: str, reason: str, repository: str = "") -> None:
     """Say what holds a stage up; where the store itself is the trouble, the log has to do."""
     try:
@@ -139,6 +182,7 @@ class Parts:
     repository: str = "default"
     wakes: Wakes = field(default_factory=Wakes)
     runs: Runs = field(default_factory=Runs)
+    ahead: Ahead = field(default_factory=Ahead)
 
     def workshop(self, task_id: str) -> Workshop:
         """Return the places of one task's repository and worktree."""

@@ -11,9 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
+import anyio
+
 from alluvium_like.config import Config, load_config
 from alluvium_like.errors import AlluviumError, ConfigError, RepositoryError
+from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.owner import OwnerRepository, inspect_repository
+from alluvium_like.gitrepo.remote import Unreachable, open_remote
+from alluvium_like.gitrepo.runner import Git
 from alluvium_like.surface import machine
 from alluvium_like.surface.machine import Check, Status
 from alluvium_like.workspace import Workspace
@@ -126,6 +131,7 @@ def _repository(workspace: Workspace, config: Config) -> Iterator[Check]:
     yield Check("repository", Status.OK, f"{found.path}, base branch {found.base_branch}")
     yield from _unfinished(found)
     yield from _locks(found)
+    yield from _remote(found, config.integration.push)
 
 
 def _unfinished(found: OwnerRepository) -> Iterator[Check]:
@@ -141,6 +147,19 @@ def _locks(found: OwnerRepository) -> Iterator[Check]:
     if held:
         fix = f"when no git command runs in {found.path}, remove it from {found.git_dir}"
         yield Check("git locks", Status.WARN, f"{', '.join(held)} stops git from writing", fix)
+
+
+def _remote(found: OwnerRepository, name: str) -> Iterator[Check]:
+    """Look whether the remote is there and its URL usable; nobody is spoken to."""
+    if not name:
+        return
+    owner = Owner(found.git_dir, found.base_branch)
+    remote = anyio.run(open_remote, Git("doctor"), owner, found.git_dir, name, found.path)
+    if isinstance(remote, Unreachable):
+        fix = "mend the remote with 'git remote', or change [integration].push"
+        yield Check("remote", Status.FAIL, remote.reason, fix)
+    else:
+        yield Check("remote", Status.OK, f"{remote.title} is at {remote.shown_url}")
 
 
 def _sandbox() -> Iterator[Check]:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from alluvium_like.lifecycle import Condition
+from alluvium_like.lifecycle import Condition, State
+from alluvium_like.lock import is_locked
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.store.rows import Row
 from alluvium_like.workspace import Workspace
@@ -55,7 +56,9 @@ def read_queue(workspace: Workspace) -> Queue:
     """Read the queue. Raises StoreError when the store cannot be read."""
     with StoreReader(workspace.database) as store:
         figures = store.queue(_REPOSITORY)
-        testing = [_trial(store, workspace, row) for row in store.open_trials(_REPOSITORY)]
+        # Rows that a killed daemon left open stay so until its next start.
+        open_trials = store.open_trials(_REPOSITORY) if is_locked(workspace) else []
+        testing = [_trial(store, workspace, row) for row in open_trials]
         under_test = {trial["commit"] for trial in testing}
         paused = [c["reason"] for c in store.conditions() if c["name"] == Condition.BASE_RED]
         return Queue(
@@ -79,6 +82,7 @@ def read_queue(workspace: Workspace) -> Queue:
                     "testing": row["commit_id"] in under_test,
                 }
                 for row in store.cars(_REPOSITORY)
+                if row["state"] == State.INTEGRATING
             ],
             testing=testing,
             waiting=[

@@ -1,14 +1,16 @@
-"""Batches of tasks, brought onto main by several sides in turns, each time in a new folder."""
+"""Batches of tasks, brought onto main by several sides in turns, in repositories that are equal."""
 
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from statistics import median
 
 from beds import Cost, rounded
-from swarms import PATIENCE_SECONDS, Open, ours, shell
+from swarms import PATIENCE_SECONDS, Open, Side, ours, shell
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +29,42 @@ SMALL = Work(tasks=40, files=100, warm=False)
 BIG = Work(tasks=8, files=20_000, warm=True)
 
 
-def once(root: Path, work: Work, side: Open, seconds: float = PATIENCE_SECONDS) -> Cost:
-    """Measure one batch of one side."""
-    with side(root, work.files) as bed:
-        if work.warm:
-            bed.batch(work.tasks, seconds)
-        bed.settle()
-        os.sync()  # what went before is not to be written back at this batch's cost
-        return bed.batch(work.tasks, seconds)
-
-
 def in_turns(
-    folder: Path, work: Work, sides: Mapping[str, Open], runs: int
+    folder: Path,
+    work: Work,
+    sides: Mapping[str, Open],
+    runs: int,
+    seconds: float = PATIENCE_SECONDS,
 ) -> dict[str, list[Cost]]:
-    """Measure every side so many times, in turns."""
+    """Measure every side so many times, in turns, each batch `seconds` at most.
+
+    Warm sides keep their beds throughout; else every batch has a new one.
+    """
     found: dict[str, list[Cost]] = {name: [] for name in sides}
-    for run in range(runs):
-        for name, side in sides.items():
-            found[name].append(once(folder / f"{name}-{run}", work, side))
+    with ExitStack() as stack:
+        warm: dict[str, Side] = {}
+        if work.warm:
+            for name, side in sides.items():
+                warm[name] = stack.enter_context(side(folder / name, work.files))
+                _take(name, "to warm it", warm[name], work, seconds)
+        for run in range(runs):
+            for name, side in sides.items():
+                if name in warm:
+                    cost = _take(name, "", warm[name], work, seconds)
+                else:
+                    with side(folder / f"{name}-{run}", work.files) as bed:
+                        cost = _take(name, "", bed, work, seconds)
+                found[name].append(cost)
     return found
+
+
+def _take(name: str, why: str, bed: Side, work: Work, seconds: float) -> Cost:
+    bed.settle()
+    os.sync()  # what went before is not to be written back at this batch's cost
+    cost = bed.batch(work.tasks, seconds)
+    told = f"  {name}: {cost.seconds:.2f} s, {cost.landed} of {cost.dropped} landed {why}"
+    print(told.rstrip(), file=sys.stderr, flush=True)
+    return cost
 
 
 def document(work: Work, costs: Mapping[str, list[Cost]]) -> dict[str, object]:

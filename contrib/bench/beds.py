@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -105,6 +106,7 @@ def scratch(folder: Path | None) -> Iterator[Path]:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing more is to be cut short
         end_marked()
+        print(f"clearing {made} ...", file=sys.stderr, flush=True)  # large trees take a while
         shutil.rmtree(made, ignore_errors=True)
 
 

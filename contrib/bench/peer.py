@@ -14,9 +14,21 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import tomli_w
-from batches import Work, document, in_turns, middle, once
+from batches import Work, document, in_turns, middle
 from beds import Bench, Cost, expect, seconds_of, wait_for
-from swarms import COMMITS, LOOK_SECONDS, SLOTS, Ends, Open, Settings, Side, Swarm, ours, running
+from swarms import (
+    COMMITS,
+    LOOK_SECONDS,
+    PATIENCE_SECONDS,
+    SLOTS,
+    Ends,
+    Open,
+    Settings,
+    Side,
+    Swarm,
+    ours,
+    running,
+)
 
 PACKAGE = "alluvium-swarm==0.5.1"
 _START_SECONDS = 30.0
@@ -75,6 +87,14 @@ class Peer(Swarm):
         """Tell whether it still runs."""
         return self._process.poll() is None
 
+    def batch(self, count: int, seconds: float = PATIENCE_SECONDS) -> Cost:
+        """Measure as ever; between batches it is held, for tuned it uses a processor always."""
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            return super().batch(count, seconds)
+        finally:
+            self._process.send_signal(signal.SIGSTOP)
+
     def ends(self) -> Ends:
         """Return how the tasks that ended did end, as its own database says."""
         place = f"{(self.root / '.alluvium' / 'alluvium.db').as_uri()}?mode=ro"
@@ -86,6 +106,7 @@ class Peer(Swarm):
     def stop(self) -> None:
         """Ask it to end, and end it where it does not."""
         self._process.terminate()
+        self._process.send_signal(signal.SIGCONT)
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -105,10 +126,8 @@ def install(folder: Path) -> Path:
     return venv
 
 
-def measure(
-    folder: Path, works: Mapping[str, Work], runs: int, seconds: float
-) -> dict[str, object]:
-    """Measure the peer against our daemon on each work; its defaults once, `seconds` at most.
+def measure(folder: Path, work: Work, runs: int, seconds: float) -> dict[str, object]:
+    """Measure the peer against our daemon; its defaults once, `seconds` at most.
 
     Ours and every tuned setting go in turns. Where the defaults did not land all in time, their
     time is what the whole batch would have taken at the pace of what landed.
@@ -116,12 +135,10 @@ def measure(
     venv = install(folder)
     sides: dict[str, Open] = {"ours": ours}
     sides.update({name: _opener(venv, settings) for name, settings in TUNED.items()})
-    found: dict[str, object] = {"package": PACKAGE, "settings": TUNED}
-    for name, work in works.items():
-        costs = in_turns(folder, work, sides, runs)
-        costs["defaults"] = [once(folder / "defaults", work, _opener(venv, DEFAULTS), seconds)]
-        found[name] = {**document(work, costs), **_ratios(costs)}
-    return found
+    costs = in_turns(folder, work, sides, runs)
+    costs |= in_turns(folder, work, {"defaults": _opener(venv, DEFAULTS)}, 1, seconds)
+    found = {"package": PACKAGE, "settings": TUNED}
+    return {**found, **document(work, costs), **_ratios(costs)}
 
 
 def _opener(venv: Path, settings: Settings) -> Open:

@@ -70,19 +70,17 @@ def _bars(figures: Figures) -> "Figure | None":
 
 def _batches(figures: Figures) -> "Figure | None":
     """Every side's seconds of each batch, one dot a run."""
-    peer = figures.get("peer", {})
     works = {
-        "40 tasks, 100 files": figures.get("batch"),
-        "8 tasks, 20,000 files": figures.get("big-tree"),
-        "40 tasks, 100 files (peer)": peer.get("small"),
-        "8 tasks, 20,000 files (peer)": peer.get("big"),
+        "40 tasks, 100 files": "batch",
+        "8 tasks, 20,000 files": "big-tree",
+        "40 tasks, 100 files (peer)": "peer",
+        "8 tasks, 20,000 files (peer)": "peer-big-tree",
     }
     rows = [
         (f"{work}: {name}", side["seconds"])
-        for work, sides in works.items()
-        if isinstance(sides, Mapping)
-        for name, side in sides.items()
-        if isinstance(side, Mapping)
+        for work, measure in works.items()
+        for name, side in figures.get(measure, {}).items()
+        if isinstance(side, Mapping) and "seconds" in side
     ]
     if not rows:
         return None

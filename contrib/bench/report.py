@@ -47,10 +47,10 @@ BARS = (
     Bar("batch", "seconds_ratio", _SMALL, _GIT, 0.8, "x"),
     Bar("git-processes", "per_task", "git processes a task", "", 10, ""),
     Bar("big-tree", "seconds_ratio", _BIG, _GIT, 0.5, "x"),
-    Bar("peer", "small.times_faster_than_defaults", _SMALL, _DEFAULTS, 100, "x faster", True),
-    Bar("peer", "small.times_faster_than_tuned", _SMALL, _TUNED, 1, "x faster", True),
-    Bar("peer", "big.times_faster_than_defaults", _BIG, _DEFAULTS, 100, "x faster", True),
-    Bar("peer", "big.times_faster_than_tuned", _BIG, _TUNED, 1, "x faster", True),
+    Bar("peer", "times_faster_than_defaults", _SMALL, _DEFAULTS, 100, "x faster", True),
+    Bar("peer", "times_faster_than_tuned", _SMALL, _TUNED, 1, "x faster", True),
+    Bar("peer-big-tree", "times_faster_than_defaults", _BIG, _DEFAULTS, 100, "x faster", True),
+    Bar("peer-big-tree", "times_faster_than_tuned", _BIG, _TUNED, 1, "x faster", True),
     *(
         Bar("queue", f"{kind}_{parallel}.{figure}", _READY.format(what, parallel), to, limit, unit)
         for kind, figure, what, to, limit, unit in (

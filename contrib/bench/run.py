@@ -9,6 +9,7 @@ measured in one run, both sides in turns. See README.md for what each figure mea
 
 import argparse
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,9 @@ import scale
 from batches import BIG, SMALL, Work, against_git
 from beds import NotSo, machine, scratch, timed
 
+from alluvium_like.errors import AlluviumError
+
+_TROUBLE = (NotSo, AlluviumError, OSError, sqlite3.Error, subprocess.SubprocessError)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -65,11 +69,6 @@ def _first_word(folder: Path, effort: Effort) -> dict[str, object]:
     }
 
 
-def _peer(folder: Path, effort: Effort) -> dict[str, object]:
-    works = {"small": effort.small, "big": effort.big}
-    return peer.measure(folder, works, effort.runs or 3, effort.peer_seconds)
-
-
 MEASURES: dict[str, Measure] = {
     "first-word": _first_word,  # first: after batches the disk writes back what they left
     "batch": lambda folder, effort: against_git(folder, effort.small, effort.runs or 5),
@@ -77,7 +76,12 @@ MEASURES: dict[str, Measure] = {
     "queue": lambda folder, effort: queue_runs.measure(folder, effort.ready, effort.test_seconds),
     "git-processes": lambda folder, _: count_git.measure(folder),
     "scale": lambda folder, _: scale.measure(folder),
-    "peer": _peer,
+    "peer": lambda folder, effort: peer.measure(
+        folder, effort.small, effort.runs or 3, effort.peer_seconds
+    ),
+    "peer-big-tree": lambda folder, effort: peer.measure(
+        folder, effort.big, effort.runs or 3, effort.peer_seconds
+    ),
 }
 QUICK_MEASURES = ("first-word", "batch", "big-tree", "queue")
 
@@ -104,7 +108,7 @@ def run(name: str, folder: Path, effort: Effort) -> Taken:
     def take() -> None:
         try:
             figures.update(MEASURES[name](folder, effort))
-        except (NotSo, OSError, subprocess.SubprocessError) as error:
+        except _TROUBLE as error:
             figures["failed"] = str(error)
             print(f"{name}: {error}", file=sys.stderr)
 

@@ -71,7 +71,7 @@ FILLING = (
 )
 
 
-def fill(space: Workspace, tasks: int, *, folders: bool = True) -> None:
+def fill(space: Workspace, tasks: int, *, folders: bool = False) -> None:
     """Put that many done tasks into the store of a workspace whose daemon is down and has none."""
     values = {"tasks": tasks, "commit": "c" * 40, "boot": "0" * 36}
     db = sqlite3.connect(space.database, isolation_level=None)
@@ -163,7 +163,7 @@ def measure(
     tasks: int = TASKS,
     drops: int = DROPS,
     idle_seconds: float = IDLE_SECONDS,
-    folders: bool = True,
+    folders: bool = False,
 ) -> dict[str, object]:
     """Measure everything in a scratch folder, and return it as one document."""
     running = Daemon(Bench(folder / "scale"), AGENT)
@@ -202,7 +202,7 @@ def main() -> None:
     options.add_argument("--tasks", type=int, default=TASKS, help="done tasks in the store")
     options.add_argument("--drops", type=int, default=DROPS, help="files dropped at once")
     options.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="time to idle")
-    options.add_argument("--no-folders", action="store_true", help="make no folders of tasks")
+    options.add_argument("--folders", action="store_true", help="make the tasks' folders as well")
     options.add_argument("--folder", type=Path, help="where to work; else the temporary folder")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="alluvium-bench-", dir=given.folder) as folder:
@@ -211,10 +211,10 @@ def main() -> None:
             tasks=given.tasks,
             drops=given.drops,
             idle_seconds=given.idle_seconds,
-            folders=not given.no_folders,
+            folders=given.folders,
         )
-    print(table(found), file=sys.stderr)
-    print(json.dumps(found, indent=2))
+        print(table(found), file=sys.stderr)
+        print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

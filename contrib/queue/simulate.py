@@ -327,6 +327,8 @@ def main() -> int:
     parser.add_argument("--jitter", type=float, default=0.0, help="tests take 1 - J to 1 + J")
     parser.add_argument("--json", action="store_true", help="one document for scripts")
     args = parser.parse_args()
+    if not (0 <= args.flake_rate < 1 and 0 <= args.jitter < 1 and min(args.trials, args.tasks) > 0):
+        parser.error("rates and jitter are from 0 up to 1, trials and tasks at least 1")
     rows = simulated(args)
     if args.json:
         json.dump({"conditions": vars(args), "rows": rows}, sys.stdout, indent=2)

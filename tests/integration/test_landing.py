@@ -2,10 +2,14 @@
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from alluvium_like.execution.quick import Completed
+from alluvium_like.gitrepo import landing
 from alluvium_like.gitrepo.landing import Landed, LandingEnd, Owner, land
 from alluvium_like.gitrepo.runner import Git
 
@@ -146,3 +150,129 @@ async def test_no_hook_runs_and_no_option_of_the_owners_bends_the_landing(place:
     git(place.owner, "config", "branch.main.mergeOptions", "--squash --no-ff")
     assert (await place.land()).result is Landed.LANDED
     assert not (place.owner / "ran").exists()
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What git was started for."""
+    found: list[str] = []
+    run = Git.run
+
+    async def noted(self: Git, *args: str, **options: Any) -> Completed:
+        found.append(next(a for a in args if not a.startswith("-") and "=" not in a))
+        return await run(self, *args, **options)
+
+    monkeypatch.setattr(Git, "run", noted)
+    return found
+
+
+async def test_a_plain_repository_is_read_without_a_process(
+    place: Place, commands: list[str]
+) -> None:
+    assert (await place.land()).result is Landed.LANDED
+    assert commands == ["fetch", "merge"]
+
+
+async def test_a_base_that_is_nowhere_checked_out_is_moved_as_a_ref(
+    place: Place, commands: list[str]
+) -> None:
+    git(place.owner, "checkout", "-q", "--detach")
+    git(place.owner, "worktree", "add", "-q", "-b", "other", "../second", "main")
+    assert (await place.land()).result is Landed.LANDED
+    assert commands == ["fetch", "update-ref"]
+    assert git(place.owner, "rev-parse", "main") == place.new
+    assert git(place.owner, "status", "--porcelain") == ""
+
+
+def _is_bare(place: Place) -> None:
+    git(place.owner, "config", "core.bare", "true")
+
+
+def _has_its_worktree_elsewhere(place: Place) -> None:
+    place.owner.rename(place.owner.with_name("moved"))
+    place.owner.mkdir()
+    (place.owner.with_name("moved") / ".git").rename(place.owner / ".git")
+    git(place.owner, "config", "core.worktree", str(place.owner.with_name("moved")))
+
+
+def _includes_another_configuration(place: Place) -> None:
+    (place.owner / ".git" / "more").write_text("[core]\n\tbare = true\n")
+    git(place.owner, "config", "include.path", "more")
+
+
+def _links_its_head(place: Place) -> None:
+    head = place.owner / ".git" / "HEAD"
+    head.unlink()
+    head.symlink_to("refs/heads/main")
+
+
+def _says_bare_in_its_own_way(place: Place) -> None:
+    with (place.owner / ".git" / "config").open("a") as config:
+        config.write("[core]\n\tBARE\n")
+
+
+@pytest.mark.parametrize(
+    "make_odd",
+    [
+        _is_bare,
+        _has_its_worktree_elsewhere,
+        _includes_another_configuration,
+        _links_its_head,
+        _says_bare_in_its_own_way,
+    ],
+)
+async def test_an_odd_repository_is_read_by_git(
+    place: Place, commands: list[str], make_odd: Callable[[Place], None]
+) -> None:
+    make_odd(place)
+    listed = git(place.owner, "worktree", "list", "--porcelain")
+    held = "branch refs/heads/main" in listed
+    assert (await place.land()).result is Landed.LANDED
+    assert commands == ["fetch", "worktree", "merge" if held else "update-ref"]
+    assert git(place.owner, "rev-parse", "main") == place.new
+
+
+async def test_packed_refs_are_read_by_git(place: Place) -> None:
+    git(place.owner, "pack-refs", "--all")
+    (place.owner / "kept").write_text("the owner's\n")
+    (place.owner / "changed").write_text("the owner's\n")
+    end = await place.land()
+    assert end.result is Landed.BLOCKED
+    assert "changed" in end.reason
+
+
+async def test_a_worktree_with_a_relative_link_is_found(place: Place) -> None:
+    git(place.owner, "checkout", "-q", "-b", "mine")
+    git(place.owner, "worktree", "add", "-q", "../second", "main")
+    gitdir = place.owner / ".git" / "worktrees" / "second" / "gitdir"
+    assert landing._read_heads(place.owner / ".git", "refs/heads/main") == place.owner.with_name(
+        "second"
+    )
+    gitdir.write_text("../../../../second/.git\n")
+    with pytest.raises(landing._NotPlain):
+        landing._read_heads(place.owner / ".git", "refs/heads/main")
+
+
+async def test_git_tidies_up_in_the_owners_repository_only_when_packs_have_gathered(
+    place: Place,
+) -> None:
+    git(place.owner, "config", "gc.autoDetach", "false")
+    git(place.owner, "config", "gc.autoPackLimit", "1")
+    packs = place.owner / ".git" / "objects" / "pack"
+    git(place.owner, "repack", "-q")
+    assert (await place.land()).result is Landed.LANDED
+    assert len(list(packs.glob("*.pack"))) == 2
+    git(place.owner, "config", "maintenance.auto", "false")
+    for _ in range(landing._MANY_PACKS):
+        git(place.owner, "commit", "-q", "--allow-empty", "-m", "owner's")
+        git(place.owner, "repack", "-q")
+    git(place.owner, "config", "--unset", "maintenance.auto")
+    assert len(list(packs.glob("*.pack"))) > landing._MANY_PACKS
+    tip = git(place.owner, "rev-parse", "main")
+    git(place.owner, "push", "-q", str(place.integration), "main")
+    place.old = place.new = tip
+    tree = git(place.owner, "rev-parse", "main^{tree}")
+    place.new = git(place.integration, "commit-tree", "-p", tip, "-m", "next", tree)
+    git(place.integration, "update-ref", "refs/heads/main", place.new)
+    assert (await place.land()).result is Landed.LANDED
+    assert len(list(packs.glob("*.pack"))) < landing._MANY_PACKS

@@ -141,6 +141,22 @@ def test_strict_blames_a_red_car_though_one_behind_it_is_green() -> None:
 # Whom to blame
 
 
+@pytest.mark.parametrize(
+    ("runs", "seen"),
+    [
+        (Runs(), set()),
+        (Runs(green=1), {"passes"}),
+        (Runs(red=1), {"fails"}),
+        (Runs(red=2), {"fails", "confirmed"}),
+        (Runs(green=1, red=1), {"passes", "flaky"}),
+        (Runs(green=1, red=2), {"passes", "flaky"}),
+    ],
+)
+def test_one_green_run_clears_a_commit_however_often_it_was_red(runs: Runs, seen: set[str]) -> None:
+    words = ("passes", "fails", "confirmed", "flaky")
+    assert {word for word in words if getattr(runs, word)} == seen
+
+
 def test_blame_needs_a_green_car_below_and_two_red_runs() -> None:
     assert next_steps(train_of(4, green="2", red="3"), (), 2) == Steps(start=(3,))
     assert next_steps(train_of(4, green="2", red="3 3"), (), 2) == Steps(blamed=3)

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 
 import anyio
 
+from alluvium_like import messages
 from alluvium_like.errors import StaleTransition
 from alluvium_like.gitrepo.landing import Landed, land
-from alluvium_like.lifecycle import Condition, Outcome, State
+from alluvium_like.lifecycle import Condition, Outcome, State, TaskKind
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.train import Car
-from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.parts import Parts, last_pulled
 from alluvium_like.store.writer import Transaction
-from alluvium_like.task import Landing
+from alluvium_like.task import Landing, Task
 
 log = get_logger(__name__)
 
@@ -51,6 +52,48 @@ class Base:
             log.info("base_moved", old=settled[:10], new=integration.seen[:10])
         await parts.store.set_meta(self._key, integration.seen)
         self._settled = integration.seen
+        parts.wakes.upstream.set()
+
+    async def follow(self) -> None:
+        """Move the base forward to what others pushed, where the upstream stage asks for it.
+
+        Needs no journal: after a crash it is asked for again, and what was half written is found.
+        A landing that a crash cut off goes first: it has files in the owner's worktree.
+        """
+        parts, ahead, seen = self._parts, self._parts.ahead, self._parts.integration.seen
+        pending = await parts.store.open_landing(parts.repository)
+        cut_off = pending is not None and pending.state == "prepared"
+        if not ahead.commit or cut_off or parts.runs.stopping:
+            return
+        reason = "integration.enabled is false"
+        if parts.settings.current.integration.enabled:
+            if not await parts.integration.history.contains(seen, ahead.commit):
+                ahead.ask("")
+                parts.wakes.upstream.set()
+                return
+            with anyio.CancelScope(shield=True):
+                end = await land(
+                    *(parts.git, parts.owner, parts.integration.path, seen, ahead.commit),
+                    resumed=True,
+                )
+            if end.result is not Landed.BLOCKED:
+                ahead.ask("")
+                await self.take_up()
+                return
+            reason = end.reason
+        if ahead.reason != reason:
+            ahead.reason = reason
+            parts.wakes.upstream.set()
+
+    async def check(self, task: Task) -> None:
+        """Check that the merge of what others pushed still holds it. Raises ValueError."""
+        if task.kind is not TaskKind.UPSTREAM:
+            return
+        pulled = await last_pulled(self._parts)
+        if pulled is not None and pulled.task_id == task.id:
+            contains = self._parts.integration.history.contains
+            if not await contains(pulled.tip, task.head_commit):
+                raise ValueError(messages.upstream_lost(task.name, pulled.tip))
 
     @property
     def _key(self) -> str:
@@ -172,6 +215,7 @@ class Base:
         for task_id, commit in tasks.items():
             await verdicts.tell_merged(parts, task_id, commit)
         log.info("landed", commit=new[:10], tasks=len(tasks))
+        parts.wakes.upstream.set()
 
 
 async def _all_integrating(tx: Transaction, landing_id: int) -> bool:

@@ -62,6 +62,8 @@ class Lane:
         except Exception as error:
             log.exception("lane_failed")
             self._opened, self._generation = False, None
+            while isinstance(error, ExceptionGroup):  # of the tests' task group
+                error = error.exceptions[0]
             await tell_condition(self._parts, Condition.LANE, repr(error), self._parts.repository)
             return True
 
@@ -71,7 +73,7 @@ class Lane:
         async with anyio.create_task_group() as tests:
             try:
                 while await self._look(tests):
-                    waits = await self._has_blocked_landing()
+                    waits = await self._has_to_wait()
                     await parts.wakes.integrate.wait(
                         _BLOCKED_LOOK_SECONDS if waits else SLOW_LOOK_SECONDS
                     )
@@ -79,12 +81,14 @@ class Lane:
                 tests.cancel_scope.cancel()
                 raise
         await parts.store.clear_condition(Condition.LANE, parts.repository)
-        return await self._has_blocked_landing()
+        return await self._has_to_wait()
 
     async def _look(self, tests: anyio.abc.TaskGroup) -> bool:
         """Do all that can be done now; returns whether there is a test to wait for."""
         await self._base.take_up()
-        await self._base.try_pending()
+        await self._base.follow()
+        if self._parts.settings.current.integration.enabled:
+            await self._base.try_pending()
         while not self._parts.runs.stopping and await self._step(tests):
             pass
         return bool(self._testing.under_way)
@@ -110,8 +114,8 @@ class Lane:
     async def _keep_up(self, gate: Gate, *, strict: bool) -> None:
         """Take up what has ended, and begin a new train where the old one is void."""
         for ended in self._testing.take_ended():
-            if ended.gate.digest == self._gate.digest:
-                self._train = self._train.recorded(ended.commit, passed=ended.green)
+            if ended.digest == self._gate.digest:
+                await self._learn(ended.commit, ended.tree)
         if not self._opened:
             await self._ledger.open()
             self._opened = True
@@ -123,6 +127,8 @@ class Lane:
         integration = self._parts.integration
         if integration.base != integration.seen and not await self._has_blocked_landing():
             await integration.set_base(integration.seen)
+        if gate.digest != self._gate.digest:
+            self._give_up_all()  # the same commit may be in the new train, under other tests
         self._gate = gate
         self._generation = self._base.generation
         self._train = Train(integration.base)
@@ -177,6 +183,7 @@ class Lane:
     async def _couple_or_ask(self, task: Task, top: str) -> Car | None:
         """Couple one task; what goes wrong with it is put to a person and stops nobody else."""
         try:
+            await self._base.check(task)
             return await couple(self._parts, task, top)
         except (GitFailed, OSError, ValueError) as error:
             log.exception("task_not_coupled", task_id=task.id)
@@ -237,7 +244,8 @@ class Lane:
         if steps.blamed is not None:
             await self._blame(steps.blamed)
             return True
-        for position in steps.start:
+        free = max(slots - len(under_way), 0)  # what is given up still has processes to end
+        for position in steps.start[:free]:
             commit = train.commit(position)
             tree = await self._parts.integration.tree_of(commit)
             held = [car.task_id for car in train.cars[:position]]
@@ -272,11 +280,14 @@ class Lane:
         log.warning("base_red", reason=reason)
 
     async def _uncouple(self, reason: str) -> None:
-        """Take the whole train apart; its tasks wait to be coupled again."""
+        """Take the whole train apart; its tasks wait to be coupled again.
+
+        What it knew of its commits goes too: by then a person may have had a hand in it.
+        """
         self._give_up_all()
         cars = self._train.cars
+        self._generation = None
         if cars:
-            self._generation = None
             await self._shorten(0)
             for car in cars:
                 await verdicts.wait(self._parts, await self._parts.store.get(car.task_id), reason)
@@ -284,6 +295,9 @@ class Lane:
     async def _is_base_red(self) -> bool:
         red = await self._parts.store.conditions(Condition.BASE_RED)
         return self._parts.repository in red
+
+    async def _has_to_wait(self) -> bool:
+        return bool(self._parts.ahead.commit) or await self._has_blocked_landing()
 
     async def _has_blocked_landing(self) -> bool:
         return await self._parts.store.open_landing(self._parts.repository) is not None

@@ -22,11 +22,11 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One run that says something about its commit."""
+    """One run that says something about its commit; what, is in the ledger."""
 
     commit: str
-    gate: Gate
-    green: bool
+    tree: str
+    digest: str
 
 
 class Testing:
@@ -99,7 +99,7 @@ class Testing:
             exit_text=trial.exit_text,
             flake=now.flaky and not before.flaky,
         )
-        self._ended.append(Ended(commit, gate, trial.green))
+        self._ended.append(Ended(commit, tree, gate.digest))
         log.info(
             "trial_ended",
             trial=number,

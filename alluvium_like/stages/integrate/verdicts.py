@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import anyio.to_thread
 
 from alluvium_like import messages
-from alluvium_like.agents.evidence import give
+from alluvium_like.agents.evidence import give, prepare_agent_dir
 from alluvium_like.errors import StaleTransition
 from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.guarded import link_into, own_path
@@ -197,7 +197,12 @@ async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> Non
 
 async def _deliver(parts: Parts, task_id: str, name: str, text: str) -> None:
     folder = parts.workspace.task(task_id).agent
+
+    def place() -> None:
+        prepare_agent_dir(folder)  # a revert has had no agent yet, and an agent may remove it
+        give(folder, name, text)
+
     try:
-        await anyio.to_thread.run_sync(give, folder, name, text)
+        await anyio.to_thread.run_sync(place)
     except OSError:
         log.exception("file_not_delivered", task_id=task_id, file=name)

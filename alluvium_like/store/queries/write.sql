@@ -122,3 +122,11 @@ DELETE FROM cars WHERE repository = :repository;
 -- name: add_car
 INSERT INTO cars (repository, position, task_id, commit_id)
 VALUES (:repository, :position, :task_id, :commit_id);
+
+-- name: create_upstream
+-- What others pushed: finished work, and the first in the queue. An agent, where one is needed, goes
+-- on with it.
+INSERT INTO tasks (id, name, repository, kind, state, priority, start_from, base_commit,
+    head_commit, summary, created_at, updated_at)
+VALUES (:id, :name, :repository, 'upstream', 'worker_done', 1000000, 'branch', :base_commit,
+    :head_commit, :summary, :now, :now);
