@@ -128,9 +128,9 @@ def upstream_rewritten(title: str, base_branch: str) -> str:
     """Ask a person what to do about a remote branch that lost commits that the base holds."""
     return (
         f"{title} was rewritten or deleted by others: it no longer holds commits that "
-        f"{base_branch} holds. Nothing is pushed or taken up until you have decided: push "
-        f"{base_branch} yourself to bring them back, or let {base_branch} follow with 'git fetch' "
-        "and 'git reset'"
+        f"{base_branch} holds, or that a task is merging. Nothing is pushed or taken up until you "
+        f"have decided: push {base_branch} yourself to bring them back, or let {base_branch} "
+        "follow with 'git fetch' and 'git reset', and cancel that task"
     )
 
 

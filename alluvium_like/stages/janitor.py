@@ -1,4 +1,4 @@
-"""The janitor: deletes what left by rename, in the background, and nothing else."""
+"""The janitor: deletes what left by rename and packs what the daemon's Git collected, no more."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from alluvium_like.errors import AlluviumError
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, Runs
 
@@ -14,7 +15,7 @@ log = get_logger(__name__)
 
 
 class Janitor:
-    """The stage that empties the trash."""
+    """The stage that empties the trash and packs; objects are never pruned."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -27,6 +28,10 @@ class Janitor:
                 await anyio.to_thread.run_sync(_empty, parts.workspace.trash, parts.runs)
             except OSError:
                 log.exception("trash_not_emptied")
+            try:
+                await parts.integration.tidy()
+            except AlluviumError:
+                log.exception("repository_not_packed")
             await parts.wakes.janitor.wait(SLOW_LOOK_SECONDS)
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 from warm_bed import (
     PLENTY,
@@ -253,7 +254,11 @@ class Stage:
         fake = SimpleNamespace(
             warm=place.pool,
             store=SimpleNamespace(next_runnable=self._next_runnable),
-            integration=SimpleNamespace(seen=self.seen, source=lambda: place.source(self.seen)),
+            integration=SimpleNamespace(
+                seen=self.seen,
+                source=lambda: place.source(self.seen),
+                tidy=anyio.lowlevel.checkpoint,
+            ),
             settings=SimpleNamespace(current=SimpleNamespace(safety=safety)),
             runs=self.runs,
             wakes=self.wakes,

@@ -69,7 +69,8 @@ def test_nothing_a_workshop_says_is_executed(bed: Bed) -> None:
             git config "$key" "$G/evil"
         done
         echo dirty > y
-        """
+        """,
+        config="[integration]\nprotected_paths = []",
     )
     bed.start()
     bed.drop("t")
@@ -232,8 +233,8 @@ def test_a_cancelled_task_that_runs_again_is_not_touched_by_its_old_trial(bed: B
     bed.cli("cancel", "t-")
     bed.cli("retry", "t-")
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "second attempt")
+    assert bed.json("queue")["testing"] == []
     (bed.root / "go").touch()
-    bed.wait(lambda: len((bed.root / "runs").read_text().split()) == 2, "the base is tried too")
     assert bed.task("t")["state"] == "running"
     assert bed.task("t")["attempts"] == 2
     (folder / "go").touch()

@@ -145,7 +145,8 @@ def test_an_empty_list_protects_nothing_and_an_own_list_what_it_says(bed: Bed) -
 def test_a_question_is_answered_and_never_approved(bed: Bed) -> None:
     bed.make(
         """
-        grep -q blue "$ALLUVIUM_PROMPT_FILE" || echo "Colour?" > "$ALLUVIUM_AGENT_DIR/needs_human.md"
+        grep -q blue "$ALLUVIUM_PROMPT_FILE" ||
+            echo "Colour?" > "$ALLUVIUM_AGENT_DIR/needs_human.md"
         echo x > x
         """
     )

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from bed import COMMIT, HOLD, Bed, Witness
 
+from alluvium_like.config import load_config
+from alluvium_like.gitrepo.runner import Identity
+from alluvium_like.lifecycle import State
+from alluvium_like.stages.integrate.base import Base
+from alluvium_like.stages.integrate.train import Car
 from alluvium_like.stages.upstream import pause_after
+from alluvium_like.supervisor import open_parts
+from alluvium_like.task import Landing
+from alluvium_like.workspace import Workspace
 
 PUSH = "[integration]\npush = 'origin'\n"
 REVISED = '[ -e "$ALLUVIUM_AGENT_DIR/revision_request.md" ]'
@@ -208,7 +216,7 @@ def test_the_pause_doubles_up_to_ten_minutes() -> None:
 
 def test_doctor_looks_for_the_remote(origin: Origin, bed: Bed) -> None:
     origin.make()
-    checks = {check["name"]: check for check in bed.json("doctor")["checks"]}
+    checks = {check["name"]: check for check in bed.json("doctor")}
     assert checks["remote"]["status"] == "ok"
     bed.git("remote", "rename", "origin", "elsewhere")
     assert "no remote 'origin'" in bed.run("-C", str(bed.root), "doctor").stdout
@@ -314,8 +322,9 @@ def test_others_who_push_in_the_midst_of_a_push_are_merged(origin: Origin, bed: 
         f'''case "$last" in git-receive-pack*)
             if [ -e {ready} ]; then
                 rm {ready}
-                git -C {origin.clone} commit -q --allow-empty -m theirs
-                git -C {origin.clone} push -q {origin.path} HEAD:main
+                as_others() {{ env -i PATH="$PATH" HOME="$HOME" git -C {origin.clone} "$@"; }}
+                as_others commit -q --allow-empty -m theirs
+                as_others push -q {origin.path} HEAD:main
             fi;;
         esac
         exec sh -c "$last"''',
@@ -460,3 +469,33 @@ def wait_until_pushed(bed: Bed) -> None:
     """Wait until the daemon knows that its push arrived."""
     log: Path = bed.root / "logs" / "daemon.jsonl"
     bed.wait(lambda: '"pushed"' in log.read_text(), "pushed")
+
+
+async def test_a_base_that_moves_under_a_landing_loses_nothing(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage looks at the base at any moment, in the middle of a landing too."""
+    bed.make()
+    bed.git("checkout", "-q", "-b", "mine")
+    workspace = Workspace.at(bed.root)
+    async with open_parts(workspace, load_config(workspace.config_file)) as parts:
+        base, seen, who = Base(parts), parts.integration.seen, Identity("a", "a@b", "@1 +0000")
+        await base.take_up()
+        tree = await parts.integration.tree_of(seen)
+        ours = await parts.integration.commit(tree, [seen], "ours\n", author=who, committer=who)
+        async with parts.store.transaction() as tx:
+            await tx.run("create_revert", id="t", name="t", reverts="")
+            await tx.transition("t", expect=State.WORKER_DONE, to=State.INTEGRATING)
+        find = parts.store.open_landing
+
+        async def meanwhile_the_owner_commits(repository: str) -> Landing | None:
+            monkeypatch.undo()
+            theirs = bed.git("commit-tree", "-p", seen, "-m", "owner's", tree)
+            bed.git("update-ref", "refs/heads/main", theirs)
+            await parts.integration.refresh()
+            return await find(repository)
+
+        monkeypatch.setattr(parts.store, "open_landing", meanwhile_the_owner_commits)
+        await base.publish([Car("t", ours, tree)])
+        assert bed.base_log()[0] == "owner's"
+        assert (await parts.store.get("t")).state is State.WORKER_DONE

@@ -134,7 +134,9 @@ def test_of_two_that_fail_together_only_the_later_comes_back(bed: Bed) -> None:
 
 def test_a_flake_lands_is_counted_and_calls_nobody_back(bed: Bed) -> None:
     bed.make(COPY)
-    once = "[ ! -e t ] || ! mkdir {root}/seen-$(git rev-parse HEAD) 2>&- || { echo unlucky; exit 1; }"
+    once = (
+        "[ ! -e t ] || ! mkdir {root}/seen-$(git rev-parse HEAD) 2>&- || { echo unlucky; exit 1; }"
+    )
     bed.configure(config(bed, once))
     bed.start()
     bed.drop("t")

@@ -63,11 +63,12 @@ def test_the_queue_is_seen_as_it_is_at_every_moment(bed: Bed) -> None:
     release(bed)
     bed.start()
     assert bed.wait_until_idle() == {"done": 3}
-    bed.stop()
-    after = bed.json("queue")
-    for key in ("train", "testing", "waiting", "landing"):
-        assert after[key] == []
-    assert after["judged"] == 3
+    bed.wait(lambda: bed.json("queue")["judged"] == 3, "judged")
+    for _ in range(2):
+        after = bed.json("queue")
+        assert [after[key] for key in ("train", "testing", "waiting", "landing")] == [[]] * 4
+        assert (after["judged"], after["runs"]) == (3, 1)
+        bed.stop()
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "kill twice"])
@@ -259,3 +260,24 @@ def test_a_lost_integration_repository_is_told_and_comes_back(bed: Bed) -> None:
     assert bed.wait_until_idle() == {"done": 2}
     bed.wait(lambda: bed.json("status")["conditions"] == [], "told no more")
     assert {task["attempts"] for task in bed.json("list")} == {1}
+
+
+def test_tests_that_are_given_up_are_over_before_others_take_their_place(bed: Bed) -> None:
+    """The last of eight is held while the fourth fails: its processes take their time to end."""
+    bed.make(COPY)
+    make_ready(bed, [f"t{number}" for number in range(8)])
+    test = """
+    mkdir -p {root}/live/$$
+    ls {root}/live | wc -l >> {root}/live-counts
+    trap 'sleep 0.5; rmdir {root}/live/$$; exit 1' TERM
+    if [ -e t7 ]; then HOLD; fi
+    while [ -e t3 ] && [ $(wc -l < {root}/live-counts) -lt 2 ]; do sleep 0.02; done
+    rmdir {root}/live/$$
+    test ! -e t3
+    """.replace("HOLD", HOLD)
+    bed.configure(config(bed, test).replace("parallel_tests = 1", "parallel_tests = 2"))
+    bed.cli("reload")
+    bed.wait_for("t3", "needs_human", "done")
+    release(bed)
+    assert bed.wait_until_idle() == {"done": 7, "needs_human": 1}
+    assert max(int(line) for line in (bed.root / "live-counts").read_text().split()) == 2

@@ -60,7 +60,7 @@ class Base:
         Needs no journal: after a crash it is asked for again, and what was half written is found.
         A landing that a crash cut off goes first: it has files in the owner's worktree.
         """
-        parts, ahead, seen = self._parts, self._parts.ahead, self._parts.integration.seen
+        parts, ahead, seen = self._parts, self._parts.ahead, self._settled
         pending = await parts.store.open_landing(parts.repository)
         cut_off = pending is not None and pending.state == "prepared"
         if not ahead.commit or cut_off or parts.runs.stopping:
@@ -150,7 +150,7 @@ class Base:
         if pending is not None:
             below = await parts.store.tasks_of_landing(pending.id)
             together = {**{task: commit for task, commit, _ in below}, **together}
-        seen = parts.integration.seen
+        seen = self._settled  # an attempt that starts may have seen a newer one by now
         async with parts.store.transaction() as tx:
             if pending is not None:
                 await tx.run("set_landing_state", id=pending.id, state="void", reason="extended")

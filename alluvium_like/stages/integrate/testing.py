@@ -49,7 +49,9 @@ class Testing:
     def take_ended(self) -> list[Ended]:
         """Return what ended since the last call. Raises what kept tests from being run."""
         if self._broken:
-            raise self._broken.pop()
+            error = self._broken[0]
+            self._broken.clear()  # one trouble stops the lane once
+            raise error
         ended, self._ended = self._ended, []
         return ended
 
@@ -79,10 +81,12 @@ class Testing:
         except (AlluviumError, OSError) as error:
             self._broken.append(error)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._write_down(trial, commit, tree, gate, number)
-            del self._scopes[commit]
-            self._parts.wakes.integrate.set()
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._write_down(trial, commit, tree, gate, number)
+            finally:
+                del self._scopes[commit]
+                self._parts.wakes.integrate.set()
 
     async def _write_down(
         self, trial: Trial, commit: str, tree: str, gate: Gate, number: int
