@@ -70,9 +70,14 @@ def _assignment(key: str, value: object) -> list[str]:
     line = f"{key} = {_toml(value)}"
     if len(line) <= _WIDTH or not isinstance(value, list | tuple):
         return [line]
-    items = ", ".join(_toml(item) for item in value)
-    wrapped = textwrap.wrap(items, _WIDTH, break_on_hyphens=False, break_long_words=False)
-    return [f"{key} = [", *wrapped, "]"]  # not indented: '# ' is what begins a comment
+    lines: list[str] = []
+    for item in value:
+        text = f"{_toml(item)},"
+        if lines and len(lines[-1]) + 1 + len(text) <= _WIDTH:
+            lines[-1] += f" {text}"
+        else:
+            lines.append(text)
+    return [f"{key} = [", *lines, "]"]  # not indented: '# ' is what begins a comment
 
 
 def _toml(value: object) -> str:

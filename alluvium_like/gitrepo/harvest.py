@@ -125,10 +125,10 @@ async def harvest(
         tree = files.tree
     unresolved = await unresolved_in(git, store, tree, tip.commit, start.merge, start.conflict)
     commit = tip.commit
-    if tree == files.tree != committed:
-        parents = [tip.commit]
-        if start.merge and not unresolved and tip.commit == start.commit:
-            parents.append(start.merge)
+    # Also where nothing differs: the agent may have decided for its own side throughout.
+    concluded = bool(start.merge) and not unresolved and not trouble and commit == start.commit
+    if tree == files.tree != committed or concluded:
+        parents = [commit, start.merge] if concluded else [commit]
         commit = await _commit_for_agent(git, store, tree, parents, author)
     if commit not in (tip.stored, start.commit):
         await update_refs(git, store, [f"update {task_ref(task_id)} {commit}"])

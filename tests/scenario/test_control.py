@@ -275,7 +275,7 @@ def test_the_log_is_printed_and_followed_until_the_task_rests(bed: Bed) -> None:
     for text in (followed, bed.cli("log", "t")):
         assert cafe in text, "inert, and no character torn apart"
         assert "stderr.log <==\naside\n" in text
-        assert "tests.log <==\n$ echo tested\ntested\n" in text
+        assert "logs/tests/1.log <==\n$ echo tested\ntested\n" in text
 
 
 def cpu_seconds(pid: int) -> float:

@@ -94,6 +94,30 @@ def test_a_conflict_resolved_without_a_commit_is_concluded_for_the_agent(bed: Be
     assert bed.base_file("shared.txt") == "both"
 
 
+def test_a_conflict_resolved_for_the_own_side_throughout_is_concluded(bed: Bed) -> None:
+    bed.make(
+        """
+        if [ -e "$ALLUVIUM_AGENT_DIR/revision_request.md" ]; then
+            echo agent > shared.txt
+        else
+            echo agent > shared.txt
+            echo ready > "$ALLUVIUM_AGENT_DIR/outputs/ready"
+            while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+        fi
+        """
+    )
+    bed.start()
+    bed.commit({"shared.txt": "start\n"})
+    bed.drop("t")
+    bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "ready")
+    bed.commit({"shared.txt": "owner\n"})
+    (bed.folder("t") / "go").touch()
+    task = bed.wait_for("t", "done", "failed", "needs_human")
+    assert task["outcome"] == "merged"
+    assert task["revision_round"] == 1
+    assert bed.base_file("shared.txt") == "agent"
+
+
 def test_conflict_markers_never_land(bed: Bed) -> None:
     bed.make(
         """

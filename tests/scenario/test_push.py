@@ -287,6 +287,15 @@ def test_taking_up_waits_for_the_owners_edits(origin: Origin, bed: Bed) -> None:
     wait_until_well(bed)
 
 
+def test_taking_up_that_a_kill_cut_off_is_finished(origin: Origin, bed: Bed) -> None:
+    """A kill in the middle of git's checkout leaves files, with the index and the ref old."""
+    theirs = origin.make().push({"one": "theirs\n", "two": "theirs\n"})
+    (bed.repo / "one").write_text("theirs\n")
+    bed.start()
+    bed.wait(lambda: bed.git("rev-parse", "main") == theirs, "taken up")
+    assert bed.git("status", "--porcelain") == ""
+
+
 def diverge(origin: Origin, theirs: dict[str, str], agent: str, config: str = "") -> str:
     """Land a task that is not pushed, let others push, and only then ask for pushes."""
     bed = origin.make(agent, config=config).bed

@@ -13,7 +13,7 @@ from typer.main import get_group
 
 from alluvium_like import __version__
 from alluvium_like.agents.command import AttemptPlaces
-from alluvium_like.cli.main import app
+from alluvium_like.cli.app import app
 from alluvium_like.config import PLACEHOLDERS, RESTART_KEYS, Config, parse_config
 from alluvium_like.config.tables import fields, tables
 from alluvium_like.lifecycle import State

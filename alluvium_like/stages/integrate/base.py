@@ -212,6 +212,7 @@ class Base:
                 await tx.finish(task_id, Outcome.MERGED, expect=State.INTEGRATING, commit=commit)
         self._settled = new
         await parts.integration.landed(new, list(tasks))
+        parts.wakes.warmer.set()
         for task_id, commit in tasks.items():
             await verdicts.tell_merged(parts, task_id, commit)
         log.info("landed", commit=new[:10], tasks=len(tasks))

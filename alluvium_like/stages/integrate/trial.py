@@ -15,7 +15,7 @@ from alluvium_like.config import TestCommand
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunEnd, RunSpec, run_supervised
-from alluvium_like.gitrepo.workshop import Workshop, make_workshop, set_aside
+from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import append, open_folder
 from alluvium_like.lifecycle import Ending
 from alluvium_like.stages.integrate.ledger import Gate
@@ -46,8 +46,7 @@ async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Tria
     Raises GitFailed or OSError where the tests could not even be run.
     """
     slot = parts.slot(slot_name(number))
-    await make_workshop(
-        parts.git,
+    await parts.warm.take(
         slot,
         parts.integration.source(),
         commit=commit,
@@ -64,8 +63,9 @@ async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Tria
         return Trial(green=True)
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(set_aside, slot, parts.workspace.trash)
+            await parts.warm.give_back(slot)
         parts.wakes.janitor.set()
+        parts.wakes.warmer.set()
 
 
 def read_tail(log_file: Path, limit: int) -> str:
