@@ -59,16 +59,6 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Envoy(Git):
-    """Git in surroundings of the owner's, for one protocol."""
-
-    surroundings: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    def _environment(self, owner: bool) -> dict[str, str]:
-        return dict(self.surroundings)
-
-
-@dataclass(frozen=True, slots=True)
 class Remote:
     """One branch of a remote, and the bare repository of ours that deals with it.
 
@@ -187,10 +177,11 @@ class Remote:
         protocol = protocol_of(url)
         settings = [*self.settings, (f"remote.{_NAME}.url", url)]
         surroundings = _surroundings(self.git.source, protocol, settings)
-        envoy = _Envoy(self.git.workspace_id, self.git.source, surroundings=surroundings)
         try:
             with anyio.fail_after(DEADLINE_SECONDS):
-                return await envoy.run(*args, git_dir=self.store, accept=accept)
+                return await self.git.run(
+                    *args, git_dir=self.store, accept=accept, surroundings=surroundings
+                )
         except TimeoutError:
             return Unreachable(f"no answer within {DEADLINE_SECONDS:g} s")
         except GitFailed as error:

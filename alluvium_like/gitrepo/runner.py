@@ -75,10 +75,14 @@ class Git:
         stdin: bytes | None = None,
         accept: frozenset[int] = _QUIET,
         owner: bool = False,
+        surroundings: Mapping[str, str] | None = None,
     ) -> Completed:
-        """Run one git command to its end. Raises GitFailed on an exit code not in `accept`."""
+        """Run one git command to its end; `surroundings` is another environment, whole.
+
+        Raises GitFailed on an exit code not in `accept`.
+        """
         argv = _argv(git_dir, work_tree, owner)
-        environment = self._environment(owner)
+        environment = self._environment(owner) if surroundings is None else dict(surroundings)
         if index is not None:
             environment["GIT_INDEX_FILE"] = str(index)
         for role, who in (("AUTHOR", author), ("COMMITTER", committer)):

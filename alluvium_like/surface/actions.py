@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import anyio.to_thread
 
 from alluvium_like import messages
+from alluvium_like.agents.evidence import prepare_agent_dir
 from alluvium_like.durable import fsync_dir, write_durable
 from alluvium_like.errors import AlluviumError, StaleTransition
 from alluvium_like.lifecycle import CheckpointKind, Condition, Ending, State
@@ -157,6 +158,7 @@ class Actions:
 
 def _write_input(folder: TaskFolder, text: str) -> None:
     folder.input.mkdir(parents=True)
+    prepare_agent_dir(folder.agent)
     write_durable(folder.input / "revert.md", text.encode(errors="backslashreplace"))
     for path in (folder.root, folder.root.parent):
         fsync_dir(path)

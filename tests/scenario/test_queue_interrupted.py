@@ -201,18 +201,18 @@ def test_each_named_test_has_its_own_deadline_and_all_output_is_kept(bed: Bed) -
         [[integration.run_tests]]
         name = "slow"
         command = '''{STUBBORN.format(root=bed.root)} [ ! -e t ] || {{ echo waiting; sleep 60; }}'''
-        timeout_seconds = 1
+        timeout_seconds = 3
         """
     )
     bed.start()
     bed.drop("t")
     task = bed.wait_for("t", "needs_human", "done")
     assert task["state"] == "needs_human"
-    assert "did not end within 1 s" in task["reason"]
+    assert "did not end within 3 s" in task["reason"]
     output = (bed.folder("t") / ".system" / "tests.log").read_bytes()
     assert b"\n200000\n" in output
     assert b"no newline \xff" in output
-    assert output.endswith(b"waiting\n")
+    assert b"\nwaiting\n" in output
     assert "waiting" in (bed.folder("t") / ".agent" / "revision_request.md").read_text()
     assert not any(child.alive() for child in _alive_or_gone(bed))
 
