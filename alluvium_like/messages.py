@@ -178,7 +178,8 @@ def tests_request(branch: str, base_branch: str, command: str, exit_text: str, t
     """Return the revision request for failed tests, with the end of their output."""
     return (
         "# Revision request: tests failed\n\n"
-        f"Your branch `{branch}` merged into `{base_branch}` did not pass its tests.\n\n"
+        f"Your branch `{branch}` merged into `{base_branch}` did not pass its tests; "
+        f"`{base_branch}` without it passes them.\n\n"
         f"- command: `{command}`\n- result: {exit_text}\n\n"
         "Amend the branch so that the tests pass on the new base, which was merged into your "
         f"worktree, and commit.\n\n## End of the output\n\n{_fenced(tail)}\n"

@@ -6,22 +6,8 @@ from typing import Annotated
 
 import typer
 
-from alluvium_like.cli.plain import open_workspace, print_json, printable
+from alluvium_like.cli.plain import open_workspace
 from alluvium_like.workspace import Workspace
-
-__all__ = [
-    "AnswerArgument",
-    "JsonOption",
-    "TaskArgument",
-    "act",
-    "choose_workspace",
-    "chosen_path",
-    "find_task_id",
-    "no_loop",
-    "print_json",
-    "printable",
-    "workspace",
-]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -93,3 +79,8 @@ def act(method: str, params: Mapping[str, str]) -> None:
     from alluvium_like.surface.offline import act_offline
 
     act_offline(space, method, params)
+
+
+def act_on_task(method: str, part: str, **params: str) -> None:
+    """Do one action on the task that `part` names. Raises AlluviumError."""
+    act(method, {"task_id": find_task_id(workspace(), part), **params})

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from alluvium_like.cli.common import JsonOption, act, print_json, workspace
+from alluvium_like.cli.common import JsonOption, act, workspace
 from alluvium_like.cli.look import print_status
+from alluvium_like.cli.plain import print_json
 
 
 def register(app: typer.Typer) -> None:

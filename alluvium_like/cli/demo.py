@@ -12,7 +12,7 @@ from typing import Final
 
 from rich.console import Console
 
-from alluvium_like.cli.common import printable
+from alluvium_like.cli.plain import printable
 from alluvium_like.lifecycle import State
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.surface.demo_project import Demo, Step, make_demo, play

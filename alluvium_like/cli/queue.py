@@ -6,12 +6,10 @@ from alluvium_like.cli.common import (
     AnswerArgument,
     JsonOption,
     TaskArgument,
-    act,
-    find_task_id,
-    print_json,
-    printable,
+    act_on_task,
     workspace,
 )
+from alluvium_like.cli.plain import print_json, printable
 
 
 def register(app: typer.Typer) -> None:
@@ -50,17 +48,17 @@ def queue(as_json: JsonOption = False) -> None:
 
 def approve(task: TaskArgument) -> None:
     """Let a task land although it touches protected paths: exactly the work that is there now."""
-    act("approve", {"task_id": find_task_id(workspace(), task)})
+    act_on_task("approve", task)
     print("approved: the integrator takes it")
 
 
 def reject(task: TaskArgument, reason: AnswerArgument) -> None:
     """Send a task that touches protected paths back to its agent, with the reason."""
-    act("reject", {"task_id": find_task_id(workspace(), task), "text": reason})
+    act_on_task("reject", task, text=reason)
     print("rejected: the task is queued again")
 
 
 def revert(task: TaskArgument) -> None:
     """Take a landed task back, by a new task that goes through the queue like any other."""
-    act("revert", {"task_id": find_task_id(workspace(), task)})
+    act_on_task("revert", task)
     print("a task was made that takes it back; 'alluvium-like list' shows it")

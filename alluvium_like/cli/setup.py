@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from alluvium_like.cli.common import JsonOption, chosen_path, no_loop, print_json, workspace
+from alluvium_like.cli.common import JsonOption, chosen_path, no_loop, workspace
+from alluvium_like.cli.plain import print_json
 
 
 def register(app: typer.Typer) -> None:

@@ -10,14 +10,13 @@ from alluvium_like.cli.common import (
     AnswerArgument,
     JsonOption,
     TaskArgument,
-    act,
+    act_on_task,
     find_task_id,
-    print_json,
-    printable,
     workspace,
 )
 from alluvium_like.cli.look import NEWEST, print_list, task_document
-from alluvium_like.lifecycle import State
+from alluvium_like.cli.plain import print_json, printable
+from alluvium_like.lifecycle import CheckpointKind, State
 
 
 def register(app: typer.Typer) -> None:
@@ -73,11 +72,12 @@ def show(task: TaskArgument, as_json: JsonOption = False) -> None:
     space = workspace()
     with StoreReader(space.database) as store:
         found = store.find(task)
+        events, checkpoints = store.events(found.id), store.checkpoints(found.id)
         document = task_document(found) | {
             "folder": str(space.task(found.id).root),
             "branch": found.branch,
-            "events": [dict(row) for row in store.events(found.id)],
-            "checkpoints": [dict(row) for row in store.checkpoints(found.id)],
+            "events": [dict(row) for row in events],
+            "checkpoints": [dict(row) for row in checkpoints],
             "runs": [
                 {
                     "number": run.number,
@@ -91,7 +91,6 @@ def show(task: TaskArgument, as_json: JsonOption = False) -> None:
                 for run in store.attempts(found.id)
             ],
         }
-        events, checkpoints = store.events(found.id), store.checkpoints(found.id)
     if as_json:
         print_json(document)
         return
@@ -104,10 +103,13 @@ def show(task: TaskArgument, as_json: JsonOption = False) -> None:
         print(f"  {event['at']}  {step}  {printable(event['reason'])}".rstrip())
     for checkpoint in checkpoints:
         print(f"\nquestion      {printable(checkpoint['question'])}")
-        if checkpoint["answer"] is None:
-            print(f"              answer it with: alluvium-like answer {found.id} TEXT")
-        else:
+        if checkpoint["answer"] is not None:
             print(f"answer        {printable(checkpoint['answer'])}")
+        elif checkpoint["kind"] == CheckpointKind.APPROVAL:
+            print(f"              decide with: alluvium-like approve {found.id}")
+            print(f"                      or:  alluvium-like reject {found.id} TEXT")
+        else:
+            print(f"              answer it with: alluvium-like answer {found.id} TEXT")
 
 
 def log(
@@ -138,21 +140,17 @@ def diff(task: TaskArgument) -> None:
 
 def answer(task: TaskArgument, text: AnswerArgument) -> None:
     """Answer a task that needs a human; it runs again on its branch with the new base."""
-    _on_task("answer", task, text=text)
+    act_on_task("answer", task, text=text)
     print("answered: the task is queued again")
 
 
 def retry(task: TaskArgument) -> None:
     """Run a task again that failed, was cancelled or needs a human, from where it started."""
-    _on_task("retry", task)
+    act_on_task("retry", task)
     print("queued again")
 
 
 def cancel(task: TaskArgument) -> None:
     """Cancel a task and end all its processes; its branch is kept."""
-    _on_task("cancel", task)
+    act_on_task("cancel", task)
     print("cancelled")
-
-
-def _on_task(method: str, task: str, **params: str) -> None:
-    act(method, {"task_id": find_task_id(workspace(), task), **params})

@@ -227,11 +227,6 @@ class Config(_Table):
     git: Git = Git()
     safety: Safety = Safety()
 
-    @property
-    def tests(self) -> tuple[TestCommand, ...]:
-        """The tests of a candidate, in their order."""
-        return self.integration.run_tests
-
 
 def tables() -> dict[str, type[BaseModel]]:
     """Return the class of each table, in the order of the file."""

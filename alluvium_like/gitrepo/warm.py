@@ -88,7 +88,8 @@ class WarmTrees:
 
         if berth is not None:
             try:
-                await anyio.to_thread.run_sync(hand_over, berth)
+                with anyio.CancelScope(shield=True):  # else it would be in neither place
+                    await anyio.to_thread.run_sync(hand_over, berth)
             except OSError:
                 log.exception("warm_tree_not_handed_over")
                 await self._throw_away(berth)
@@ -113,13 +114,15 @@ class WarmTrees:
         if berth is None or not self._has_room_for(berth.size):
             await self._throw_both_away(workshop, berth)
             return
-        berth.clean, berth.lost = False, True
+        berth.clean = False
         self._pool.append(berth)
         async with berth.lock:
+            kept = False
             try:
                 put_back = partial(berth.put_back, workshop, self._trash)
-                berth.lost = not await anyio.to_thread.run_sync(put_back)
+                kept = await anyio.to_thread.run_sync(put_back)
             finally:
+                berth.lost = not kept
                 if berth.lost and berth in self._pool:
                     self._pool.remove(berth)
 
@@ -186,7 +189,8 @@ class WarmTrees:
     async def _ready(self, source: Source, commit: str) -> Berth | None:
         """Take the tree that needs least out of the pool and bring it to `commit`.
 
-        One that is worked on just now is waited for: that takes less than to begin another.
+        One that is worked on just now is waited for: that takes less than to begin another. Who is
+        cancelled leaves it to the pool, as used.
         """
         if not self._pool or not self._limits().trees:
             return None
@@ -196,15 +200,19 @@ class WarmTrees:
 
         berth = min(self._pool, key=needs)
         self._pool.remove(berth)
-        async with berth.lock:
-            if berth.lost:
-                return None
-            try:
+        try:
+            async with berth.lock:
+                if berth.lost:
+                    return None
                 await self._bring(berth, source, commit, _never)
-            except _FAILURES:
-                log.warning("warm_tree_not_usable", exc_info=True)
-                await self._throw_away(berth)
-                return None
+        except _FAILURES:
+            log.warning("warm_tree_not_usable", exc_info=True)
+            await self._throw_away(berth)
+            return None
+        except anyio.get_cancelled_exc_class():
+            if not berth.lost:
+                self._pool.append(berth)
+            raise
         return berth
 
     # -- one tree ------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Taking an item out of the inbox: one rename that never overwrites, and the way back.
 
 Nothing is ever deleted: after every failure the item is whole in the inbox, in its task or in
-quarantine. Names are raw bytes; on their way through paths
-surrogates stand for what is not UTF-8. All functions block: call them in a thread.
+quarantine. Names are raw bytes; on their way through paths surrogates stand for what is not UTF-8.
+All functions block: call them in a thread.
 """
 
 import contextlib

@@ -19,34 +19,14 @@ import first_word
 from batches import SMALL, against_git
 from beds import (
     FILES,
-    Bench,
     cpu_seconds,
-    expect,
     machine,
     rounded,
     scratch,
-    seconds_of,
     timed,
 )
-from swarms import COMMITS, SLOTS, Daemon, daemon
+from swarms import COMMITS, Daemon, daemon
 
-__all__ = [
-    "COMMITS",
-    "FILES",
-    "SLOTS",
-    "Bench",
-    "Daemon",
-    "cpu_seconds",
-    "daemon",
-    "expect",
-    "idle_cost",
-    "machine",
-    "rounded",
-    "seconds_of",
-    "status_times",
-    "table",
-    "timed",
-]
 WARM_DROPS = 20
 STATUS_CALLS = 9
 

@@ -17,7 +17,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from compare_git import COMMITS, Bench, Daemon, expect
+from beds import Bench, expect
+from swarms import COMMITS, Daemon
 
 TASKS = 40
 SHIM = """\

@@ -17,17 +17,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from compare_git import (
-    Bench,
-    Daemon,
-    expect,
-    idle_cost,
-    machine,
-    rounded,
-    seconds_of,
-    table,
-    timed,
-)
+from beds import Bench, expect, machine, rounded, seconds_of, timed
+from compare_git import idle_cost, table
+from swarms import Daemon
 
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.workspace import Workspace

@@ -223,6 +223,57 @@ async def test_a_cancelled_checkout_in_the_background_is_begun_anew(place: Place
     assert git_says_clean(workshop)
 
 
+async def test_a_tree_whose_taker_was_cancelled_is_in_the_pool_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would lie there until the next start, and nobody would count it."""
+    await place.tend(wanted=1)
+    (place.owner / "top").write_text("second")
+    second = place.commit("second")
+    with monkeypatch.context() as patched, anyio.CancelScope() as scope:
+
+        async def cut_off(*args: object, **options: object) -> None:
+            scope.cancel()
+            await anyio.sleep_forever()
+
+        patched.setattr(place.pool, "_git", SimpleNamespace(run=cut_off))
+        await place.take("one", second)
+    assert scope.cancelled_caught
+    assert [berth.clean for berth in place.pool._pool] == [False]
+    workshop = await place.take("two", second)
+    assert look(workshop.tree) == await place.fresh(second)
+    assert len(list((place.root / "warm").iterdir())) == 1
+
+
+async def test_a_cancelled_taker_has_the_tree_or_the_pool_has_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.tend(wanted=1)
+    with monkeypatch.context() as patched, anyio.CancelScope() as scope:
+
+        async def at_last(*_: object) -> None:
+            scope.cancel()
+
+        patched.setattr(place.pool, "_bring", at_last)
+        await place.take("one")
+    await place.pool.give_back(place.workshop("one"))
+    assert len(place.pool._pool) == len(list((place.root / "warm").iterdir())) == 1
+
+
+async def test_a_tree_that_was_waited_for_in_vain_stays_in_the_pool(place: Place) -> None:
+    await place.tend(wanted=1)
+    (berth,) = place.pool._pool
+    async with berth.lock, anyio.create_task_group() as tasks:
+        tasks.start_soon(place.take, "one")
+        await anyio.wait_all_tasks_blocked()
+        assert berth.lock.statistics().tasks_waiting == 1
+        tasks.cancel_scope.cancel()
+    assert place.pool._pool == [berth]
+    place.checkouts()
+    await place.take("two")
+    assert place.checkouts() == 0
+
+
 # -- the stages --------------------------------------------------------------------------------
 
 

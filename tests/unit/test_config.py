@@ -32,7 +32,7 @@ def test_a_missing_file_means_all_defaults(tmp_path: Path) -> None:
     assert config.agent.command == ("{python}", "-P", "-m", "alluvium_like.agents.builtin")
     assert (config.agent.timeout_seconds, config.agent.retries) == (3600, 1)
     assert (config.safety.max_workers, config.safety.inbox_settle_seconds) == (2, 2)
-    assert config.tests == ()
+    assert config.integration.run_tests == ()
 
 
 def test_a_set_key_leaves_the_others_at_their_defaults() -> None:
@@ -53,7 +53,8 @@ def test_tests_take_both_shapes() -> None:
         '[integration]\nrun_tests = ["make check\\nmake lint", '
         '{command = "x", timeout_seconds = 0.5}, {name = "unit", command = "y"}]'
     )
-    assert [(test.name, test.command, test.timeout_seconds) for test in config.tests] == [
+    tests = config.integration.run_tests
+    assert [(test.name, test.command, test.timeout_seconds) for test in tests] == [
         ("make check", "make check\nmake lint", 1800),
         ("x", "x", 0.5),
         ("unit", "y", 1800),

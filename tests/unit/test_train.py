@@ -199,8 +199,6 @@ def test_a_flake_passes_and_is_seen_as_one() -> None:
     assert train.at(3).flaky
     assert (train.proven, train.failing) == (3, None)
     assert next_steps(train, (), 4) == Steps(start=(4,))
-    assert train.flaky_tasks(3) == ["task3"]
-    assert train.flaky_tasks(2) == []
     assert not train_of(1, red="1 1").at(1).flaky
 
 
@@ -208,8 +206,6 @@ def test_the_blamed_car_leaves_with_those_behind_it_and_what_was_green_stays() -
     train = train_of(4, green="2", red="3 3").shortened(2)
     assert [car.task_id for car in train.cars] == ["task1", "task2"]
     assert train.top == "c2"
-    assert train.position_of("task2") == 2
-    assert train.position_of("task3") is None
     again = train.extended(Car("task4", "d3", "tree4"))
     assert next_steps(again, (), 4) == Steps(start=(3,))
 

@@ -19,9 +19,7 @@ from alluvium_like.execution.process import RunEnd, StopRequest, run_supervised
 from alluvium_like.gitrepo.harvest import Harvest, harvest
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import own_path, place
-from alluvium_like.lifecycle import (
-    Ending,
-)
+from alluvium_like.lifecycle import Ending
 from alluvium_like.log import get_logger
 from alluvium_like.stages.dispatch.prepare import Prepared, prepare
 from alluvium_like.stages.dispatch.verdict import Seen, conclude

@@ -208,8 +208,15 @@ class Base:
         async with parts.store.transaction() as tx:
             await tx.run("set_landing_state", id=landing_id, state="landed", reason="")
             await tx.run("set_meta", key=self._key, value=new)
+            flaky = {row["task_id"] for row in await tx.run("flaky_in_landing", id=landing_id)}
             for task_id, commit in tasks.items():
-                await tx.finish(task_id, Outcome.MERGED, expect=State.INTEGRATING, commit=commit)
+                await tx.finish(
+                    task_id,
+                    Outcome.MERGED,
+                    expect=State.INTEGRATING,
+                    reason=messages.FLAKE_REASON if task_id in flaky else "",
+                    commit=commit,
+                )
         self._settled = new
         await parts.integration.landed(new, list(tasks))
         parts.wakes.warmer.set()

@@ -185,7 +185,7 @@ class Lane:
         try:
             await self._base.check(task)
             return await couple(self._parts, task, top)
-        except (GitFailed, OSError, ValueError) as error:
+        except (GitFailed, ValueError) as error:
             log.exception("task_not_coupled", task_id=task.id)
             await verdicts.ask_about_merge(self._parts, task, str(error))
             return None
@@ -216,7 +216,7 @@ class Lane:
 
     async def _land(self, proven: int) -> None:
         """Land all up to a position; a landing that has to wait is the base of what follows."""
-        cars, flaky = self._train.cars[:proven], self._train.flaky_tasks(proven)
+        cars = self._train.cars[:proven]
         await self._base.publish(cars)
         if self._base.generation != self._generation:
             return
@@ -225,7 +225,6 @@ class Lane:
         if self._gate.tests:
             await self._ledger.judged(passed=proven)
             await self._ledger.show(self._train.cars)
-            await verdicts.tell_flakes(self._parts, flaky)
             passed = await self._ledger.last("green", cars[-1].tree, self._gate)
             await verdicts.link_log(self._parts, [car.task_id for car in cars], passed)
 

@@ -115,16 +115,6 @@ class Train:
         """Return the train whose cars up to a position have become the base."""
         return replace(self, base=self.commit(position), cars=self.cars[position:])
 
-    def flaky_tasks(self, length: int) -> list[str]:
-        """Return the tasks up to a position whose own commit was seen red and green."""
-        own = enumerate(self.cars[:length], start=1)
-        return [car.task_id for position, car in own if self.at(position).flaky]
-
-    def position_of(self, task_id: str) -> int | None:
-        """Return where the car of a task is."""
-        found = (n for n, car in enumerate(self.cars, start=1) if car.task_id == task_id)
-        return next(found, None)
-
 
 @dataclass(frozen=True, slots=True)
 class Steps:

@@ -100,15 +100,6 @@ async def send_back_tests(parts: Parts, task: Task, failed: Row) -> None:
     await _send_back(parts, task, messages.tests_reason(command, exit_text), request)
 
 
-async def tell_flakes(parts: Parts, task_ids: Sequence[str]) -> None:
-    """Say of landed tasks that their tests failed first, on the very commit that passed then."""
-    for task_id in task_ids:
-        await parts.store.write(
-            "explain_task", id=task_id, state=State.DONE, reason=messages.FLAKE_REASON
-        )
-        log.warning("flake", task_id=task_id)
-
-
 async def link_log(parts: Parts, task_ids: Sequence[str], trial: Row) -> None:
     """Show in the tasks' own folders what the tests that decided about them put out."""
     source = parts.workspace.trial_log(trial["id"])

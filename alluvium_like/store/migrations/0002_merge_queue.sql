@@ -9,7 +9,7 @@ ALTER TABLE tasks ADD COLUMN approved_commit TEXT NOT NULL DEFAULT '';
 ALTER TABLE checkpoints ADD COLUMN kind TEXT NOT NULL DEFAULT 'question'
     CHECK (kind IN ('question', 'approval'));
 
--- One lane's figures over all time, and the base that they were learned on.
+-- One lane's figures over all time.
 CREATE TABLE queues (
     repository   TEXT PRIMARY KEY,
     failure_rate REAL NOT NULL,

@@ -134,10 +134,18 @@ JOIN tasks ON tasks.id = landing_tasks.task_id
 WHERE landings.repository = :repository AND landings.state IN ('prepared', 'blocked')
 ORDER BY tasks.priority DESC, tasks.seq;
 
+-- name: flaky_in_landing
+-- The tasks of a landing whose own commit was seen red, and green when it was run again.
+SELECT task_id FROM landing_tasks AS landed WHERE landing_id = :id AND 2 = (
+    SELECT count(DISTINCT trials.result)
+    FROM trial_tasks JOIN trials ON trials.id = trial_tasks.trial_id
+    WHERE trial_tasks.task_id = landed.task_id AND trials.commit_id = landed.commit_id
+        AND trials.result IN ('green', 'red') AND trials.believed);
+
 -- name: last_flakes
 -- Red runs of commits that passed when they were run again.
 SELECT red.id, red.commit_id, red.started_at, red.command, red.exit_text FROM trials AS red
-WHERE red.repository = :repository AND red.result = 'red' AND EXISTS (
+WHERE red.repository = :repository AND red.result = 'red' AND red.believed AND EXISTS (
     SELECT 1 FROM trials AS green
     WHERE green.tree = red.tree AND green.digest = red.digest AND green.result = 'green')
 ORDER BY red.id DESC LIMIT :most;
