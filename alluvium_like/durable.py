@@ -26,6 +26,24 @@ def fsync_dir(folder: StrPath) -> None:
         os.close(fd)
 
 
+def sync_file_system(folder: StrPath) -> bool:
+    """Make everything durable that was changed on the file system of `folder`.
+
+    Returns false where the system has no such call. Raises OSError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform != "linux" or not hasattr(libc, "syncfs"):
+        return False
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(fd):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), os.fspath(folder))
+    finally:
+        os.close(fd)
+    return True
+
+
 def rename_noreplace(source: StrPath, target: StrPath) -> None:
     """Rename without ever overwriting. Raises FileExistsError when `target` exists, else OSError.
 

@@ -6,16 +6,14 @@ All functions block: call them in a thread.
 """
 
 import contextlib
-import ctypes
 import errno
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
 from alluvium_like.clock import utc_now
-from alluvium_like.durable import fsync_dir, rename_noreplace
+from alluvium_like.durable import fsync_dir, rename_noreplace, sync_file_system
 from alluvium_like.errors import AlluviumError
 from alluvium_like.inbox.look import Item
 from alluvium_like.task import display_name, new_task_id
@@ -71,7 +69,7 @@ def move_into_task(inbox: Path, item: Item, folder: TaskFolder) -> None:
 
 def sync_claim(folders: Sequence[TaskFolder], tasks: Path, inbox: Path) -> None:
     """Make the claims of a batch durable. Raises OSError; then nothing is known to have lasted."""
-    if len(folders) >= _MANY and _sync_file_system(tasks):
+    if len(folders) >= _MANY and sync_file_system(tasks):
         return
     for folder in folders:
         fsync_dir(folder.input)
@@ -144,24 +142,6 @@ def _move(inbox: Path, item: Item, target: Path) -> None:
         text = f"it was replaced meanwhile; what took its place is now in {target.parent}"
         raise ClaimFailed(item, text, error.errno or 0) from error
     raise ClaimFailed(item, "it was replaced by another one of the same name")
-
-
-def _sync_file_system(folder: Path) -> bool:
-    """Make everything durable that was changed on the file system of `folder`.
-
-    Returns false where the system has no such call. Raises OSError.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if sys.platform != "linux" or not hasattr(libc, "syncfs"):
-        return False
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if libc.syncfs(fd):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), os.fspath(folder))
-    finally:
-        os.close(fd)
-    return True
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:

@@ -108,7 +108,8 @@ class Connection:
         if check:
             broken = [row[0] for row in await db.execute_fetchall("PRAGMA quick_check(1)")]
             if broken != ["ok"]:
-                raise sqlite3.DatabaseError(f"the store is damaged ({broken[0]})")
+                what = " ".join(broken[0].split())  # SQLite says it in several lines
+                raise sqlite3.DatabaseError(f"the store is damaged ({what})")
         await self._migrate()
         self._sound = True
 

@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from alluvium_like.config import Config
+from alluvium_like.durable import sync_file_system
 from alluvium_like.inbox import claim
 from alluvium_like.inbox.look import Ignore, Item, list_items
 from alluvium_like.inbox.watch import Watcher
@@ -157,7 +158,7 @@ def test_many_claims_are_made_durable_by_one_sync_where_the_system_has_it(
         whole.append(folder)
         return can_sync_all
 
-    monkeypatch.setattr(claim, "_sync_file_system", sync_all)
+    monkeypatch.setattr(claim, "sync_file_system", sync_all)
     folders = [space.task(str(number)) for number in range(100)]
     claim.sync_claim(folders, space.tasks, space.inbox)
     assert whole == [space.tasks]
@@ -167,9 +168,9 @@ def test_many_claims_are_made_durable_by_one_sync_where_the_system_has_it(
 
 
 def test_the_sync_of_a_file_system_works_and_its_failure_is_told(tmp_path: Path) -> None:
-    assert claim._sync_file_system(tmp_path) in (True, False)
+    assert sync_file_system(tmp_path) in (True, False)
     with pytest.raises(FileNotFoundError):
-        claim._sync_file_system(tmp_path / "gone")
+        sync_file_system(tmp_path / "gone")
 
 
 async def test_how_far_the_histories_are_written_is_stored_within_a_long_catching_up(

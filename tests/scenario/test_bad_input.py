@@ -222,3 +222,17 @@ def test_output_that_cannot_be_put_out_is_no_surprise(bed: Bed) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_an_attempt_that_cannot_be_prepared_leaves_nothing_behind(bed: Bed) -> None:
+    bed.make()
+    template = bed.root / "prompt.md"
+    template.unlink()
+    template.mkdir()
+    bed.start()
+    bed.drop("t")
+    bed.wait_for("t", "failed")
+    assert "could not be prepared" in bed.task("t")["reason"]
+    bed.stop()
+    for folder in ("worktrees", ".alluvium/workshops"):
+        assert not list((bed.root / folder).iterdir())

@@ -199,3 +199,20 @@ def test_items_are_submitted_whole_under_names_of_their_own(bed: Bed) -> None:
         assert said.count("\n") == 1, said
     assert sorted(inbox.iterdir()) == before, "nothing half-copied is left"
     assert bed.json("status")["inbox"] == len(before)
+
+
+def test_show_names_the_command_that_each_question_waits_for(bed: Bed) -> None:
+    bed.make(
+        """
+        question="$ALLUVIUM_AGENT_DIR/needs_human.md"
+        case "$ALLUVIUM_TASK_ID" in *-asked-*) echo "Colour?" > "$question";; esac
+        mkdir -p .github && echo x > .github/x
+        """
+    )
+    bed.start()
+    for name, word, other in (("asked", "answer", "approve"), ("guarded", "approve", "answer")):
+        bed.drop(name)
+        task = bed.wait_for(name, "needs_human")
+        shown = bed.cli("show", task["id"])
+        assert f"alluvium-like {word} {task['id']}" in shown
+        assert f"alluvium-like {other} {task['id']}" not in shown

@@ -56,6 +56,7 @@ async def _run_and_look(
     except (AlluviumError, OSError) as error:
         log.exception("attempt_not_prepared")
         end = RunEnd(Ending.NOT_STARTED, None, f"could not be prepared: {error}", 0.0, 0)
+        await _clear_away(parts, parts.workshop(task.id), whole=False)
     else:
         end = await _run(parts, task, prepared, request)
         process_gone()
