@@ -7,8 +7,7 @@ included, because a daemon that half works is worse than one that is started aga
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
@@ -22,10 +21,6 @@ from alluvium_like.config.load import changed_keys
 from alluvium_like.config.tables import RESTART_KEYS
 from alluvium_like.errors import AlluviumError, ConfigError, WorkspaceError
 from alluvium_like.execution.adopt import become_subreaper, reap_orphans
-from alluvium_like.gitrepo.integration import Integration
-from alluvium_like.gitrepo.locate import locate_owner
-from alluvium_like.gitrepo.runner import Git
-from alluvium_like.gitrepo.warm import WarmTrees
 from alluvium_like.inbox.lease import ignore_lease_signals
 from alluvium_like.lifecycle import ACTIVE, Condition, State
 from alluvium_like.lock import workspace_lock
@@ -35,11 +30,11 @@ from alluvium_like.stages.intake import Intake
 from alluvium_like.stages.integrate.lane import Lane
 from alluvium_like.stages.janitor import Janitor
 from alluvium_like.stages.notify import Notify
-from alluvium_like.stages.parts import Parts, Settings
+from alluvium_like.stages.opening import open_parts
+from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.recover import recover
 from alluvium_like.stages.upstream import Upstream
 from alluvium_like.stages.warmer import Warmer
-from alluvium_like.store.writer import Store
 from alluvium_like.surface.actions import Actions
 from alluvium_like.surface.readiness import notify, watchdog_seconds
 from alluvium_like.surface.server import Method, serve_control
@@ -47,7 +42,6 @@ from alluvium_like.workspace import Workspace
 
 log = get_logger(__name__)
 
-_REPOSITORY = "default"
 _STOP_MARGIN_SECONDS = 5.0
 _SCANNER_PATIENCE_SECONDS = 180.0
 
@@ -117,33 +111,6 @@ async def _recover_and_work(workspace: Workspace, config: Config, work: _Work) -
         finally:
             with anyio.CancelScope(shield=True):
                 await follower.finish()
-
-
-@asynccontextmanager
-async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Parts]:
-    """Open the store and the repositories. Raises StoreError or RepositoryError."""
-    store = await Store.open(workspace.database)
-    async with AsyncExitStack() as opened:
-        opened.push_async_callback(store.close)
-        workspace_id = await store.get_meta("workspace_id")
-        git = Git(workspace_id)
-        known = await store.repository(_REPOSITORY)
-        wanted = config.integration.base_branch or (known.base_branch if known else "")
-        path = config.repo.at(workspace.root)
-        owner = await locate_owner(git, path, wanted)
-        integration = Integration(git, workspace.integration, owner.git_dir, owner.base_branch)
-        opened.push_async_callback(integration.close)
-        await integration.open()
-        await store.write(
-            "set_repository", name=_REPOSITORY, path=str(path), base_branch=owner.base_branch
-        )
-        settings = Settings(config)
-        warm = WarmTrees(git, workspace.warm, workspace.trash, lambda: settings.warm_limits)
-        parts = Parts(
-            workspace, store, settings, git, integration, owner, workspace_id, warm, _REPOSITORY
-        )
-        store.committed = parts.wakes.notify.set
-        yield parts
 
 
 class Supervisor:

@@ -13,7 +13,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from alluvium_like.clock import utc_now
-from alluvium_like.durable import fsync_dir, rename_noreplace, sync_file_system
+from alluvium_like.durable import (
+    fsync_dir,
+    rename_noreplace,
+    sync_file_system,
+    write_durable,
+)
 from alluvium_like.errors import AlluviumError
 from alluvium_like.inbox.look import Item
 from alluvium_like.task import display_name, new_task_id
@@ -65,6 +70,14 @@ def move_into_task(inbox: Path, item: Item, folder: TaskFolder) -> None:
     except (OSError, ClaimFailed):
         _remove_empty(made)
         raise
+
+
+def make_task_folder(folder: TaskFolder, name: str, text: str) -> None:
+    """Make the folder of a task that did not come from the inbox, durably. Raises OSError."""
+    folder.input.mkdir(parents=True)
+    write_durable(folder.input / name, text.encode(errors="backslashreplace"))
+    for path in (folder.root, folder.root.parent):
+        fsync_dir(path)
 
 
 def sync_claim(folders: Sequence[TaskFolder], tasks: Path, inbox: Path) -> None:

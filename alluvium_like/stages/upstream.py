@@ -16,10 +16,9 @@ import anyio
 import anyio.to_thread
 
 from alluvium_like import messages
-from alluvium_like.agents.evidence import prepare_agent_dir
-from alluvium_like.durable import fsync_dir, write_durable
 from alluvium_like.gitrepo.remote import Pushed, Rejected, Remote, Unreachable, open_remote
 from alluvium_like.gitrepo.runner import first_line
+from alluvium_like.inbox.claim import make_task_folder
 from alluvium_like.lifecycle import ENDED, Condition, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import (
@@ -30,7 +29,6 @@ from alluvium_like.stages.parts import (
     tell_condition,
 )
 from alluvium_like.task import new_task_id
-from alluvium_like.workspace import TaskFolder
 
 log = get_logger(__name__)
 
@@ -239,7 +237,8 @@ class Upstream:
         parts = self._parts
         task_id = new_task_id(remote.title)
         text = messages.upstream_input(remote.title, remote.branch, tip)
-        await anyio.to_thread.run_sync(_write_input, parts.workspace.task(task_id), text)
+        folder = parts.workspace.task(task_id)
+        await anyio.to_thread.run_sync(make_task_folder, folder, "upstream.md", text)
         await parts.integration.keep(task_id, tip)
         async with parts.store.transaction() as tx:
             await tx.run(
@@ -264,11 +263,3 @@ def pause_after(failures: int) -> float:
 async def _agree(remote: Remote, commit: str) -> None:
     if await remote.agreed() != commit:
         await remote.agree(commit)
-
-
-def _write_input(folder: TaskFolder, text: str) -> None:
-    folder.input.mkdir(parents=True)
-    write_durable(folder.input / "upstream.md", text.encode(errors="backslashreplace"))
-    prepare_agent_dir(folder.agent)  # an agent may be told of a conflict before its first attempt
-    for path in (folder.root, folder.root.parent):
-        fsync_dir(path)

@@ -16,7 +16,7 @@ def query(name: str) -> str:
 @cache
 def _queries() -> dict[str, str]:
     found: dict[str, str] = {}
-    for file in ("read.sql", "write.sql"):
+    for file in ("audit.sql", "read.sql", "write.sql"):
         text = (resources.files(__package__) / "queries" / file).read_text(encoding="utf-8")
         parts = _NAME.split(text)
         found.update(zip(parts[1::2], (body.strip() for body in parts[2::2]), strict=True))

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import anyio.to_thread
 
 from alluvium_like import messages
-from alluvium_like.agents.evidence import prepare_agent_dir
-from alluvium_like.durable import fsync_dir, write_durable
 from alluvium_like.errors import AlluviumError, StaleTransition
+from alluvium_like.inbox.claim import make_task_folder
 from alluvium_like.lifecycle import CheckpointKind, Condition, Ending, State
 from alluvium_like.stages.parts import Runs, Wakes
 from alluvium_like.store.writer import Store
 from alluvium_like.task import Task, new_task_id
-from alluvium_like.workspace import TaskFolder, Workspace
+from alluvium_like.workspace import Workspace
 
 _RETRYABLE = (State.FAILED, State.CANCELLED, State.NEEDS_HUMAN)
 
@@ -100,7 +99,8 @@ class Actions:
         name = f"revert-{landed.name}"
         new_id = new_task_id(name)
         folder = self.workspace.task(new_id)
-        await anyio.to_thread.run_sync(_write_input, folder, messages.revert_input(landed))
+        text = messages.revert_input(landed)
+        await anyio.to_thread.run_sync(make_task_folder, folder, "revert.md", text)
         async with self.store.transaction() as tx:
             await tx.run("create_revert", id=new_id, name=name, reverts=landed.id)
             made = await tx.get(new_id)
@@ -154,11 +154,3 @@ class Actions:
                 f"{task.id} is {task.state}; only tasks in {allowed} can be {done}"
             )
         return task
-
-
-def _write_input(folder: TaskFolder, text: str) -> None:
-    folder.input.mkdir(parents=True)
-    prepare_agent_dir(folder.agent)
-    write_durable(folder.input / "revert.md", text.encode(errors="backslashreplace"))
-    for path in (folder.root, folder.root.parent):
-        fsync_dir(path)

@@ -15,7 +15,7 @@ from alluvium_like.stages.integrate.train import Runs
 from alluvium_like.stages.integrate.trial import Trial
 from alluvium_like.stages.parts import Parts, Wakes
 
-GATE = Gate((), {})
+GATE = Gate.of(())
 
 
 class OneRowLedger:

@@ -10,8 +10,8 @@ from alluvium_like.gitrepo.runner import Identity
 from alluvium_like.lifecycle import State
 from alluvium_like.stages.integrate.base import Base
 from alluvium_like.stages.integrate.train import Car
+from alluvium_like.stages.opening import open_parts
 from alluvium_like.stages.upstream import pause_after
-from alluvium_like.supervisor import open_parts
 from alluvium_like.task import Landing
 from alluvium_like.workspace import Workspace
 

@@ -20,7 +20,7 @@ from alluvium_like.lifecycle import (
 )
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import Parts
-from alluvium_like.store.writer import Transaction
+from alluvium_like.store.transaction import Transaction
 from alluvium_like.task import Task
 
 log = get_logger(__name__)

@@ -11,13 +11,13 @@ import anyio
 from alluvium_like import messages
 from alluvium_like.errors import StaleTransition
 from alluvium_like.gitrepo.landing import Landed, land
-from alluvium_like.lifecycle import Condition, Outcome, State, TaskKind
+from alluvium_like.lifecycle import Condition, Outcome, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.train import Car
-from alluvium_like.stages.parts import Parts, last_pulled
-from alluvium_like.store.writer import Transaction
-from alluvium_like.task import Landing, Task
+from alluvium_like.stages.parts import Parts
+from alluvium_like.store.transaction import Transaction
+from alluvium_like.task import Landing
 
 log = get_logger(__name__)
 
@@ -84,16 +84,6 @@ class Base:
         if ahead.reason != reason:
             ahead.reason = reason
             parts.wakes.upstream.set()
-
-    async def check(self, task: Task) -> None:
-        """Check that the merge of what others pushed still holds it. Raises ValueError."""
-        if task.kind is not TaskKind.UPSTREAM:
-            return
-        pulled = await last_pulled(self._parts)
-        if pulled is not None and pulled.task_id == task.id:
-            contains = self._parts.integration.history.contains
-            if not await contains(pulled.tip, task.head_commit):
-                raise ValueError(messages.upstream_lost(task.name, pulled.tip))
 
     @property
     def _key(self) -> str:

@@ -1,6 +1,7 @@
 """From a merged tree to the commit that may land: its parents, author and message.
 
-Dates are those of the attempt's work, so that a repeated merge after a crash is the same commit.
+The committer's date is the task's and the author's that of the work, so that a repeated merge after
+a crash is the same commit.
 """
 
 from datetime import datetime

@@ -13,7 +13,7 @@ from alluvium_like.lifecycle import TaskKind
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.candidate import build_commit
 from alluvium_like.stages.integrate.train import Car
-from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.parts import Parts, last_pulled
 from alluvium_like.task import Task
 
 
@@ -28,6 +28,8 @@ async def couple(parts: Parts, task: Task, top: str) -> Car | None:
         if made is None:
             return None
         task = made
+    elif task.kind is TaskKind.UPSTREAM:
+        await _refuse_lost_upstream(parts, task)
     merged = await integration.merge_work(top, task.head_commit, task.base_commit)
     if isinstance(merged, Conflict):
         await _conflicting(parts, task, top, merged)
@@ -38,6 +40,15 @@ async def couple(parts: Parts, task: Task, top: str) -> Car | None:
     if await _needs_leave(parts, task, top, merged):
         return None
     return Car(task.id, await build_commit(parts, task, top, merged.tree), merged.tree)
+
+
+async def _refuse_lost_upstream(parts: Parts, task: Task) -> None:
+    """Refuse a merge of what others pushed that does not hold it any more. Raises ValueError."""
+    pulled = await last_pulled(parts)
+    if pulled is None or pulled.task_id != task.id:
+        return
+    if not await parts.integration.history.contains(pulled.tip, task.head_commit):
+        raise ValueError(messages.upstream_lost(task.name, pulled.tip))
 
 
 async def _conflicting(parts: Parts, task: Task, top: str, merged: Conflict) -> None:

@@ -183,7 +183,6 @@ class Lane:
     async def _couple_or_ask(self, task: Task, top: str) -> Car | None:
         """Couple one task; what goes wrong with it is put to a person and stops nobody else."""
         try:
-            await self._base.check(task)
             return await couple(self._parts, task, top)
         except (GitFailed, ValueError) as error:
             log.exception("task_not_coupled", task_id=task.id)

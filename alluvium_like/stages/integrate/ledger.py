@@ -29,18 +29,17 @@ class Gate:
 
     tests: tuple[TestCommand, ...]
     environment: dict[str, str]
+    digest: str
+    """Tells gates apart by what could change a result."""
 
     @classmethod
     def of(cls, tests: tuple[TestCommand, ...]) -> "Gate":
         """Return the gate that the configuration asks for now."""
-        return cls(tests, base_environment(os.environ, ()))
-
-    @property
-    def digest(self) -> str:
-        """Tell gates apart by what could change a result."""
-        commands = [[test.name, test.command, test.timeout_seconds] for test in self.tests]
-        text = json.dumps([commands, sorted(self.environment.items())])
-        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+        environment = base_environment(os.environ, ())
+        commands = [[test.name, test.command, test.timeout_seconds] for test in tests]
+        text = json.dumps([commands, sorted(environment.items())])
+        digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+        return cls(tests, environment, digest)
 
 
 class Ledger:
@@ -55,7 +54,7 @@ class Ledger:
         """Take up what earlier daemons learned, and close what they left open."""
         store = self._parts.store
         async with store.transaction() as tx:
-            await tx.run("interrupt_trials")
+            await tx.run("interrupt_trials", repository=self._repository)
             await tx.run("clear_cars", repository=self._repository)
             await tx.run("add_queue", repository=self._repository, failure_rate=FIRST_FAILURE_RATE)
         (row,) = await store.rows("queue", repository=self._repository)

@@ -35,25 +35,15 @@ class Trial:
     exit_text: str = ""
 
 
-def slot_name(number: int) -> str:
-    """Return the name of the slot of one run, by which it can be stopped."""
-    return f"trial-{number}"
-
-
 async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
     """Run every test of the gate on `commit`; the first failure ends it.
 
     Raises GitFailed or OSError where the tests could not even be run.
     """
-    slot = parts.slot(slot_name(number))
-    await parts.warm.take(
-        slot,
-        parts.integration.source(),
-        commit=commit,
-        branch=None,
-        user=parts.settings.identity,
-    )
+    slot = parts.slot(f"trial-{number}")
+    source, user = parts.integration.source(), parts.settings.identity
     try:
+        await parts.warm.take(slot, source, commit=commit, branch=None, user=user)
         for test in gate.tests:
             end = await _run(parts, slot, test, gate, number)
             if end.ending in (Ending.SHUTDOWN, Ending.CANCELLED):

@@ -17,7 +17,7 @@ from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate.trial import read_tail
 from alluvium_like.stages.parts import Parts
 from alluvium_like.store.rows import Row
-from alluvium_like.store.writer import Transaction
+from alluvium_like.store.transaction import Transaction
 from alluvium_like.task import Task
 from alluvium_like.workspace import SYSTEM_NAME, TESTS_LOG_NAME
 

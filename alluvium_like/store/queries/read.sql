@@ -136,11 +136,11 @@ ORDER BY tasks.priority DESC, tasks.seq;
 
 -- name: flaky_in_landing
 -- The tasks of a landing whose own commit was seen red, and green when it was run again.
-SELECT task_id FROM landing_tasks AS landed WHERE landing_id = :id AND 2 = (
-    SELECT count(DISTINCT trials.result)
-    FROM trial_tasks JOIN trials ON trials.id = trial_tasks.trial_id
-    WHERE trial_tasks.task_id = landed.task_id AND trials.commit_id = landed.commit_id
-        AND trials.result IN ('green', 'red') AND trials.believed);
+SELECT task_id FROM landing_tasks AS landed WHERE landing_id = :id AND EXISTS (
+    SELECT 1 FROM trial_tasks JOIN trials AS red ON red.id = trial_tasks.trial_id
+    JOIN trials AS green ON green.tree = red.tree AND green.digest = red.digest
+    WHERE trial_tasks.task_id = landed.task_id AND red.commit_id = landed.commit_id
+        AND red.result = 'red' AND red.believed AND green.result = 'green');
 
 -- name: last_flakes
 -- Red runs of commits that passed when they were run again.

@@ -99,11 +99,15 @@ WHERE id = :id AND ended_at IS NULL;
 
 -- name: interrupt_trials
 -- What was under test when a daemon died.
-UPDATE trials SET ended_at = :now, result = 'interrupted' WHERE ended_at IS NULL;
+UPDATE trials SET ended_at = :now, result = 'interrupted'
+WHERE repository = :repository AND ended_at IS NULL;
 
 -- name: doubt_red_trials
--- A person may have mended what no commit shows: red results are to be seen again.
-UPDATE trials SET believed = 0 WHERE result = 'red' AND believed;
+-- A person may have mended what no commit shows: red results are to be seen again. Beside a green
+-- one they decide nothing, and tell of a flake.
+UPDATE trials SET believed = 0 WHERE result = 'red' AND believed AND NOT EXISTS (
+    SELECT 1 FROM trials AS green
+    WHERE green.tree = trials.tree AND green.digest = trials.digest AND green.result = 'green');
 
 -- name: add_queue
 INSERT INTO queues (repository, failure_rate) VALUES (:repository, :failure_rate)
