@@ -59,7 +59,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     _S.NEEDS_REVISION: frozenset({_S.RUNNING, _S.CANCELLED}),
     _S.NEEDS_HUMAN: frozenset({_S.QUEUED, _S.WORKER_DONE, _S.CANCELLED}),
     _S.FAILED: frozenset({_S.QUEUED, _S.CANCELLED}),
-    _S.CANCELLED: frozenset({_S.QUEUED}),
+    _S.CANCELLED: frozenset({_S.QUEUED, _S.WORKER_DONE}),
     _S.DONE: frozenset(),
 }
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})

@@ -29,6 +29,8 @@ from alluvium_like.config.values import (
 
 AT_START: Final = "counts at the next start of the daemon"
 _TEST_SECONDS: Final = 1800
+# The longest is as good as for ever, and still a date.
+Days = Annotated[Seconds, Field(ge=0, le=100_000)]
 PROTECTED: Final = (
     # what runs on other machines
     *(".github/", ".gitlab/", ".gitlab-ci.yml", ".circleci/", ".buildkite/", ".travis.yml"),
@@ -147,6 +149,7 @@ class Integration(_Table):
     parallel_tests: int = Field(
         default=0,
         ge=0,
+        le=1000,
         description="How many candidates are tested at the same time, each in a tree of its own; "
         "0 is half the processors. A candidate that passes proves those before it too.",
     )
@@ -218,6 +221,69 @@ class Safety(_Table):
     )
 
 
+class Retention(_Table):
+    """How long things are kept, and how much of them. Nothing is removed of a task that waits for a
+    person, is under way or has yet to land. Limits of 0 are none.
+    """
+
+    done_days: Days = Field(
+        default=0,
+        description="How many days after its end the folder of a done task is kept, and what was "
+        "dropped with it. 0 keeps it for ever, as in all limits here.",
+    )
+    failed_days: Days = Field(
+        default=0,
+        description="The same for failed and cancelled tasks. Their branch goes with the folder, "
+        "and nothing is left to retry.",
+    )
+    folders_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="How much the folders of ended tasks may take up together, in bytes. Beyond "
+        "that the oldest go: first those of done tasks, then those of failed and cancelled ones.",
+    )
+    outputs_days: Days = Field(
+        default=0,
+        description="How many days after the task's end the artifacts in .agent/outputs/ are kept.",
+    )
+    attempts_days: Days = Field(
+        default=90,
+        description="How many days after the end of a done task the commands and output of its "
+        "attempts are kept.",
+    )
+    failed_attempts_days: Days = Field(
+        default=365, description="The same for failed and cancelled tasks."
+    )
+    test_logs: int = Field(
+        default=1000,
+        ge=0,
+        description="How many files of logs/tests/ are kept, the newest. What decided about a "
+        "task is in its folder too.",
+    )
+    test_logs_days: Days = Field(default=90, description="How many days they are kept.")
+    test_logs_bytes: int = Field(
+        default=1_000_000_000,
+        ge=0,
+        description="How much they may take up together, in bytes.",
+    )
+    log_bytes: Annotated[int, AT_START] = Field(
+        default=10_000_000,
+        ge=0,
+        description="How large logs/daemon.jsonl may grow before a new one is begun, in bytes.",
+    )
+    log_files: Annotated[int, AT_START] = Field(
+        default=5,
+        ge=1,
+        description="How many older ones are kept: daemon.jsonl.1, the newest of them, and so on.",
+    )
+    min_free_bytes: int = Field(
+        default=1_000_000_000,
+        ge=0,
+        description="How much of the disk must be free, in bytes, for the inbox to be emptied. "
+        "Below that items stay where they are until there is room again.",
+    )
+
+
 class Config(_Table):
     """The whole file."""
 
@@ -226,6 +292,7 @@ class Config(_Table):
     integration: Integration = Integration()
     git: Git = Git()
     safety: Safety = Safety()
+    retention: Retention = Retention()
 
 
 def tables() -> dict[str, type[BaseModel]]:

@@ -11,7 +11,7 @@ import anyio.to_thread
 from alluvium_like import messages
 from alluvium_like.errors import AlluviumError, StaleTransition
 from alluvium_like.inbox.claim import make_task_folder
-from alluvium_like.lifecycle import CheckpointKind, Condition, Ending, State
+from alluvium_like.lifecycle import CheckpointKind, Condition, Ending, State, TaskKind
 from alluvium_like.stages.parts import Runs, Wakes
 from alluvium_like.store.writer import Store
 from alluvium_like.task import Task, new_task_id
@@ -51,23 +51,27 @@ class Actions:
         return task
 
     async def retry(self, task_id: str) -> Task:
-        """Queue a task again from where its last attempt started."""
+        """Queue a task again from where its last attempt started.
+
+        Work that the daemon itself makes, and no agent had yet, goes to the integrator again.
+        """
         task = await self._in_state(task_id, "retried", *_RETRYABLE)
         if self.runs.is_live(task.id):
             raise AlluviumError(f"{task.id} is still being ended; try again in a moment")
+        ours = task.kind is not TaskKind.ITEM and task.attempt == 0
         async with self.store.transaction() as tx:
             await tx.run("answer_checkpoints", task_id=task.id, answer="(retried)")
             await tx.run("doubt_red_trials")
             task = await tx.transition(
                 task.id,
                 expect=task.state,
-                to=State.QUEUED,
+                to=State.WORKER_DONE if ours else State.QUEUED,
                 reason="retried by a person",
                 failures=0,
                 revision_round=0,
                 not_before="",
             )
-        self.wakes.dispatch.set()
+        (self.wakes.integrate if ours else self.wakes.dispatch).set()
         return task
 
     async def approve(self, task_id: str) -> Task:

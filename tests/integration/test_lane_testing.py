@@ -104,4 +104,4 @@ async def test_what_is_given_up_says_nothing_and_all_else_what_it_found(
         tests.give_up("held")
         assert tests.under_way == {"held", "red"}, "until its processes have ended"
     assert sorted(ledger.results, key=str) == [False, None]
-    assert tests.take_ended() == [Ended("red", "tree", GATE.digest)]
+    assert tests.take_ended() == [Ended("red", "tree", GATE.digest, green=False)]

@@ -215,7 +215,12 @@ def test_changed_keys_are_named_and_those_for_a_restart_are_known() -> None:
     new = parsed('[repo]\npath = "x"\n[agent]\nretries = 3\n[integration]\nrun_tests = ["x"]')
     assert changed_keys(old, old) == []
     assert changed_keys(old, new) == ["repo.path", "agent.retries", "integration.run_tests"]
-    assert frozenset({"repo.path", "integration.base_branch"}) == RESTART_KEYS
+    assert {
+        "repo.path",
+        "integration.base_branch",
+        "retention.log_bytes",
+        "retention.log_files",
+    } == RESTART_KEYS
 
 
 def test_the_repository_is_relative_to_the_workspace_or_absolute(

@@ -45,6 +45,7 @@ def test_a_new_workspace_sets_only_what_was_chosen() -> None:
         "integration": {"base_branch": "trunk"},
         "git": {},
         "safety": {},
+        "retention": {},
     }
 
 

@@ -22,13 +22,16 @@ from alluvium_like.stages.integrate.train import (
 
 
 def train_of(length: int, *, green: str = "", red: str = "", strict: bool = False) -> Train:
-    """Return a train whose commits are c1, c2 …, on c0; a position named twice ran twice."""
+    """Return a train whose commits are c1, c2 …, on c0; a position named twice ran twice.
+
+    What is green was so after the red: during the search.
+    """
     cars = tuple(Car(f"task{n}", f"c{n}", f"tree{n}") for n in range(1, length + 1))
     train = Train("c0", cars, strict=strict)
-    for position in green.split():
-        train = train.recorded(f"c{position}", passed=True)
     for position in red.split():
         train = train.recorded(f"c{position}", passed=False)
+    for position in green.split():
+        train = train.recorded(f"c{position}", passed=True)
     return train
 
 
@@ -273,3 +276,22 @@ def test_tests_of_unequal_length_cost_less_wall_time_than_rounds(simulate: Modul
     )
     assert single.wall < 1.1 * rounds.wall
     assert single.innocent == 0
+
+
+def test_a_base_that_was_green_once_is_seen_again_before_somebody_is_blamed() -> None:
+    """What the tests stand on, outside the tree, may have broken since."""
+    train = train_of(3).recorded("c0", passed=True)
+    for commit in ("c3", "c2", "c1", "c1"):
+        train = train.recorded(commit, passed=False)
+    assert next_steps(train, (), 1) == Steps(start=(BASE,))
+    broken = train.recorded("c0", passed=False)
+    assert next_steps(broken, (), 1) == Steps(start=(BASE,))
+    assert next_steps(broken.recorded("c0", passed=False), (), 1).base_is_red
+    assert next_steps(train.recorded("c0", passed=True), (), 1) == Steps(blamed=1)
+
+
+def test_what_passed_during_the_search_needs_no_other_run() -> None:
+    train = train_of(4).recorded("c0", passed=True).recorded("c4", passed=False)
+    train = train.recorded("c2", passed=True).recorded("c3", passed=False)
+    landed = train.moved_up(2).recorded("c3", passed=False)
+    assert next_steps(landed, (), 1) == Steps(blamed=1)

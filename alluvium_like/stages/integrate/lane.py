@@ -52,9 +52,10 @@ class Lane:
             blocked = await self._drain_or_log()
             self.idle = True
             parts.wakes.idle.set()
-            await parts.wakes.integrate.wait(
-                _BLOCKED_LOOK_SECONDS if blocked else SLOW_LOOK_SECONDS
-            )
+            if not parts.runs.stopping:
+                await parts.wakes.integrate.wait(
+                    _BLOCKED_LOOK_SECONDS if blocked else SLOW_LOOK_SECONDS
+                )
 
     async def _drain_or_log(self) -> bool:
         try:
@@ -114,7 +115,11 @@ class Lane:
     async def _keep_up(self, gate: Gate, *, strict: bool) -> None:
         """Take up what has ended, and begin a new train where the old one is void."""
         for ended in self._testing.take_ended():
-            if ended.digest == self._gate.digest:
+            if ended.digest != self._gate.digest:
+                continue
+            if ended.commit == self._train.base:  # what was known before may not count any more
+                self._train = self._train.recorded(ended.commit, passed=ended.green)
+            else:
                 await self._learn(ended.commit, ended.tree)
         if not self._opened:
             await self._ledger.open()
@@ -140,7 +145,7 @@ class Lane:
         """Recall what earlier runs said about the tree of a commit."""
         if self._gate.tests:
             runs = await self._ledger.runs(tree, self._gate)
-            self._train = replace(self._train, runs={**self._train.runs, commit: runs})
+            self._train = self._train.learned(commit, runs)
 
     async def _drop_withdrawn(self) -> None:
         """Take a car off whose task was cancelled, and with it what stands on top of it."""

@@ -13,7 +13,6 @@ import anyio.abc
 from alluvium_like.errors import AlluviumError
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate.ledger import Gate, Ledger
-from alluvium_like.stages.integrate.train import Runs
 from alluvium_like.stages.integrate.trial import Trial, try_commit
 from alluvium_like.stages.parts import Parts
 
@@ -22,11 +21,12 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One run that says something about its commit; what, is in the ledger."""
+    """One run that says something about its commit; it is in the ledger already."""
 
     commit: str
     tree: str
     digest: str
+    green: bool
 
 
 class Testing:
@@ -95,15 +95,14 @@ class Testing:
             await self._ledger.interrupted(number)
             return
         before = await self._ledger.runs(tree, gate)
-        now = Runs(before.green + trial.green, before.red + (not trial.green))
         await self._ledger.ended(
             number,
             green=trial.green,
             command=trial.command,
             exit_text=trial.exit_text,
-            flake=now.flaky and not before.flaky,
+            flake=trial.green and before.fails,
         )
-        self._ended.append(Ended(commit, tree, gate.digest))
+        self._ended.append(Ended(commit, tree, gate.digest, trial.green))
         log.info(
             "trial_ended",
             trial=number,

@@ -62,13 +62,16 @@ _NEVER = Runs()
 class Train:
     """The cars on top of `base`, and what is known of each commit.
 
-    `strict`: every car needs a green run of its own before it may land.
+    `strict`: every car needs a green run of its own before it may land. `green_since`: what passed
+    since the search for a red car began. What is known of the base from before proves nothing then:
+    what the tests stand on, outside the tree, may have broken since.
     """
 
     base: str
     cars: tuple[Car, ...] = ()
     runs: Mapping[str, Runs] = field(default_factory=dict)
     strict: bool = False
+    green_since: frozenset[str] = frozenset()
 
     @property
     def top(self) -> str:
@@ -100,8 +103,17 @@ class Train:
     def recorded(self, commit: str, *, passed: bool) -> "Train":
         """Return the train with one more run of a commit."""
         known = self.runs.get(commit, _NEVER)
-        now = Runs(known.green + passed, known.red + (not passed))
-        return replace(self, runs={**self.runs, commit: now})
+        return self.learned(commit, Runs(known.green + passed, known.red + (not passed)))
+
+    def learned(self, commit: str, runs: Runs) -> "Train":
+        """Return the train with all that is known of the runs of a commit."""
+        searching = self.failing is not None
+        now = replace(self, runs={**self.runs, commit: runs})
+        if searching and runs.passes:
+            return replace(now, green_since=self.green_since | {commit})
+        if not searching and now.failing is not None:
+            return replace(now, green_since=frozenset())._with_base_in_doubt()
+        return now
 
     def extended(self, *cars: Car) -> "Train":
         """Return the train with more cars at its end."""
@@ -113,7 +125,13 @@ class Train:
 
     def moved_up(self, position: int) -> "Train":
         """Return the train whose cars up to a position have become the base."""
-        return replace(self, base=self.commit(position), cars=self.cars[position:])
+        moved = replace(self, base=self.commit(position), cars=self.cars[position:])
+        return moved if self.failing is None else moved._with_base_in_doubt()
+
+    def _with_base_in_doubt(self) -> "Train":
+        if self.base in self.green_since or not self.at(BASE).passes:
+            return self
+        return replace(self, runs={c: runs for c, runs in self.runs.items() if c != self.base})
 
 
 @dataclass(frozen=True, slots=True)

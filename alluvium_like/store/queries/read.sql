@@ -138,7 +138,8 @@ ORDER BY tasks.priority DESC, tasks.seq;
 -- The tasks of a landing whose own commit was seen red, and green when it was run again.
 SELECT task_id FROM landing_tasks AS landed WHERE landing_id = :id AND EXISTS (
     SELECT 1 FROM trial_tasks JOIN trials AS red ON red.id = trial_tasks.trial_id
-    JOIN trials AS green ON green.tree = red.tree AND green.digest = red.digest
+    JOIN trials AS green
+        ON green.tree = red.tree AND green.digest = red.digest AND green.id > red.id
     WHERE trial_tasks.task_id = landed.task_id AND red.commit_id = landed.commit_id
         AND red.result = 'red' AND red.believed AND green.result = 'green');
 
@@ -147,5 +148,6 @@ SELECT task_id FROM landing_tasks AS landed WHERE landing_id = :id AND EXISTS (
 SELECT red.id, red.commit_id, red.started_at, red.command, red.exit_text FROM trials AS red
 WHERE red.repository = :repository AND red.result = 'red' AND red.believed AND EXISTS (
     SELECT 1 FROM trials AS green
-    WHERE green.tree = red.tree AND green.digest = red.digest AND green.result = 'green')
+    WHERE green.tree = red.tree AND green.digest = red.digest AND green.result = 'green'
+        AND green.id > red.id)
 ORDER BY red.id DESC LIMIT :most;

@@ -103,11 +103,12 @@ UPDATE trials SET ended_at = :now, result = 'interrupted'
 WHERE repository = :repository AND ended_at IS NULL;
 
 -- name: doubt_red_trials
--- A person may have mended what no commit shows: red results are to be seen again. Beside a green
+-- A person may have mended what no commit shows: red results are to be seen again. Before a green
 -- one they decide nothing, and tell of a flake.
 UPDATE trials SET believed = 0 WHERE result = 'red' AND believed AND NOT EXISTS (
     SELECT 1 FROM trials AS green
-    WHERE green.tree = trials.tree AND green.digest = trials.digest AND green.result = 'green');
+    WHERE green.tree = trials.tree AND green.digest = trials.digest AND green.result = 'green'
+        AND green.id > trials.id);
 
 -- name: add_queue
 INSERT INTO queues (repository, failure_rate) VALUES (:repository, :failure_rate)
