@@ -120,8 +120,6 @@ class Lane:
     def drain(self) -> Outcome:
         """Land or blame every task."""
         settled = self.conditions.settled
-        if settled:
-            self.train = self.train.recorded(self.train.base, passed=True)
         ready = list(range(len(self.bad)))
         rate = self.rate if settled else FIRST_FAILURE_RATE
         while ready or self.train.cars:
@@ -172,8 +170,9 @@ class Lane:
 
     def _start(self, commit: str) -> bool:
         """Start a test; tell whether it was one for nothing, which has ended already."""
-        if self.conditions.settled and self.train.runs.get(commit):
-            self.train = self.train.recorded(commit, passed=False)
+        is_base = commit == self.train.base
+        if self.conditions.settled and (is_base or self.train.runs.get(commit)):
+            self.train = self.train.recorded(commit, passed=is_base)
             return True
         self.runs += 1
         self.under_way.add(commit)
