@@ -22,6 +22,7 @@ from alluvium_like.execution.table import Row, all_rows, read_row
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
+_REST_SECONDS = 0.25
 
 registry_lock = threading.RLock()
 """Held while a child is started and registered, so that nobody sees the one without the other."""
@@ -91,6 +92,7 @@ async def reap_orphans() -> None:
     with anyio.open_signal_receiver(signal.SIGCHLD) as ends:
         async for _ in ends:
             await to_thread.run_sync(adopted_children)
+            await anyio.sleep(_REST_SECONDS)  # every git that ends sends a signal too
 
 
 def own_children() -> set[int]:

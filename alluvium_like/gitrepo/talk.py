@@ -130,7 +130,7 @@ class Talk:
         self._cwd = cwd
         self._environment = environment
         self._timeout_seconds = timeout_seconds
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._process: _Process | None = None
         self._answers = 0
 

@@ -115,18 +115,28 @@ async def _write_patch(parts: Parts, task_id: str, work: Harvest) -> None:
 
 
 async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopRequest) -> RunEnd:
-    async def store_identity(identity: ProcessIdentity) -> None:
-        await parts.store.write(
-            "identify_attempt",
-            task_id=task.id,
-            number=task.attempt,
-            pid=identity.pid,
-            started=identity.started,
-            boot_id=identity.boot_id,
-        )
+    async def store_start(identity: ProcessIdentity) -> None:
+        start = prepared.start
+        async with parts.store.transaction() as tx:
+            await tx.run(
+                "identify_attempt",
+                task_id=task.id,
+                number=task.attempt,
+                pid=identity.pid,
+                started=identity.started,
+                boot_id=identity.boot_id,
+            )
+            await tx.run(
+                "set_task_start",
+                task_id=task.id,
+                attempt=task.attempt,
+                start_commit=start.commit,
+                start_merge=start.merge,
+                base_commit=prepared.base,
+            )
 
     log.info("attempt_starting", start=prepared.start.commit[:10])
-    end = await run_supervised(prepared.spec, on_started=store_identity, stop=request)
+    end = await run_supervised(prepared.spec, on_started=store_start, stop=request)
     log.info(
         "attempt_ended",
         ending=end.ending,

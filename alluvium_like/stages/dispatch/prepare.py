@@ -28,12 +28,13 @@ from alluvium_like.task import Task, display_name
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An attempt that can be started."""
+    """An attempt that can be started; `base` is the landed base that it is given."""
 
     spec: RunSpec
     workshop: Workshop
     source: Source
     start: Start
+    base: str
 
 
 async def prepare(parts: Parts, task: Task) -> Prepared:
@@ -43,7 +44,7 @@ async def prepare(parts: Parts, task: Task) -> Prepared:
     source = parts.integration.source()
     again = task.start_from == "same" and bool(task.start_commit)
     start = await (_restart if again else _choose_start)(parts, task)
-    await _store_start(parts, task, start, task.base_commit if again else source.base_commit)
+    base = task.base_commit if again else source.base_commit
     workshop = parts.workshop(task.id)
     user = parts.settings.identity
     await parts.warm.take(workshop, source, commit=start.commit, branch=task.branch, user=user)
@@ -51,7 +52,7 @@ async def prepare(parts: Parts, task: Task) -> Prepared:
         await merge_into_tree(parts.git, workshop, start.merge, user)
     answers = await parts.store.answers(task.id)
     spec = await anyio.to_thread.run_sync(_write_and_describe, parts, task, workshop, answers)
-    return Prepared(spec, workshop, source, start)
+    return Prepared(spec, workshop, source, start, base)
 
 
 async def _choose_start(parts: Parts, task: Task) -> Start:
@@ -85,17 +86,6 @@ async def _restart(parts: Parts, task: Task) -> Start:
 async def _with_conflict(parts: Parts, head: str, base: str) -> Start:
     merged = await parts.integration.merge(head, base)
     return Start(head, base, merged if isinstance(merged, Conflict) else None)
-
-
-async def _store_start(parts: Parts, task: Task, start: Start, base: str) -> None:
-    await parts.store.write(
-        "set_task_start",
-        task_id=task.id,
-        attempt=task.attempt,
-        start_commit=start.commit,
-        start_merge=start.merge,
-        base_commit=base,
-    )
 
 
 def _write_and_describe(
