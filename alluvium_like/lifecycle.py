@@ -150,5 +150,6 @@ class Condition(StrEnum):
     PAUSED = "paused"
     BASE_RED = "base_red"
     INTAKE = "intake"
+    DISK = "disk"
     LANE = "lane"
     UPSTREAM = "upstream"

@@ -24,15 +24,27 @@ class _Handover(logging.handlers.QueueHandler):
 
 
 @contextmanager
-def logging_to(log_file: Path, *, console: bool) -> Iterator[None]:
-    """Send events to `log_file` and, with `console`, to stderr as well; written out at the end."""
+def logging_to(
+    log_file: Path, *, console: bool, most_bytes: int = 0, older_files: int = 1
+) -> Iterator[None]:
+    """Send events to `log_file` and, with `console`, to stderr as well; written out at the end.
+
+    A file that would grow beyond `most_bytes` becomes `log_file`.1 and a new one is begun; 0 never
+    does that.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,  # here: the writing thread has no exception
     ]
-    to_file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
+    to_file = logging.handlers.RotatingFileHandler(
+        log_file,
+        maxBytes=most_bytes,
+        backupCount=older_files,
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
     to_file.setFormatter(_formatter(shared, structlog.processors.JSONRenderer()))
     handlers: list[logging.Handler] = [to_file]
     if console:

@@ -36,6 +36,7 @@ from alluvium_like.stages.recover import recover
 from alluvium_like.stages.upstream import Upstream
 from alluvium_like.stages.warmer import Warmer
 from alluvium_like.surface.actions import Actions
+from alluvium_like.surface.housekeeping import document
 from alluvium_like.surface.readiness import notify, watchdog_seconds
 from alluvium_like.surface.server import Method, serve_control
 from alluvium_like.workspace import Workspace
@@ -81,7 +82,12 @@ def _run(workspace: Workspace, console: bool, work: _Work) -> None:
         workspace.pid_file.write_text(f"{os.getpid()}\n")
         become_subreaper()
         ignore_lease_signals()
-        with logging_to(workspace.log_file, console=console):
+        with logging_to(
+            workspace.log_file,
+            console=console,
+            most_bytes=config.retention.log_bytes,
+            older_files=config.retention.log_files,
+        ):
             try:
                 anyio.run(_with_parts, workspace, config, work)
             finally:
@@ -199,6 +205,9 @@ class Supervisor:
         async def reload() -> dict[str, object]:
             return self.reload()
 
+        async def gc() -> dict[str, object]:
+            return document(await self._janitor.sweep())
+
         def on_task(action: Callable[..., Awaitable[object]]) -> Method:
             async def call(task_id: str, **params: str) -> dict[str, object]:
                 await action(task_id, **params)
@@ -217,6 +226,7 @@ class Supervisor:
             "ping": ping,
             "stop": stop,
             "reload": reload,
+            "gc": gc,
             "answer": on_task(actions.answer),
             "retry": on_task(actions.retry),
             "cancel": on_task(actions.cancel),

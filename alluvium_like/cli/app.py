@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from alluvium_like import __version__
-from alluvium_like.cli import daemon, queue, service, setup, tasks
+from alluvium_like.cli import backup, daemon, housekeeping, queue, service, setup, tasks
 from alluvium_like.cli.common import choose_workspace, no_loop
 
 app = typer.Typer(
@@ -51,3 +51,5 @@ daemon.register(app)
 service.register(app)
 tasks.register(app)
 queue.register(app)
+housekeeping.register(app)
+backup.register(app)

@@ -59,11 +59,14 @@ def workspace() -> Workspace:
 
 
 def find_task_id(space: Workspace, part: str) -> str:
-    """Return the full id of the task that `part` names. Raises AlluviumError."""
+    """Return the full id of the task that `part` names. Raises AlluviumError.
+
+    The action itself brings a store that an older version made up to date.
+    """
     from alluvium_like.store.reader import StoreReader
 
-    with StoreReader(space.database) as store:
-        return store.find(part).id
+    with StoreReader(space.database, older=True) as store:
+        return store.find_id(part)
 
 
 def act(method: str, params: Mapping[str, str]) -> None:

@@ -23,6 +23,7 @@ _PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_]\w*)\}", re.ASCII)  # ${word} is 
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _REMOTE = re.compile(r"[\w][\w./-]*", re.ASCII)
 _NOT_IN_A_BRANCH = re.compile(r"^[-/.]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|/\.|[/.]$|\.lock(/|$)")
+_NOT_IN_A_PATTERN = re.compile(r"\\|\[\^|\[[^\]]*(\[:|/|$)")
 
 
 def _text(value: str) -> str:
@@ -82,8 +83,12 @@ def _place(value: str) -> str:
 def _pattern(value: str) -> str:
     if value.startswith("!"):
         refuse("an exception", "patterns of what is protected, without exceptions")
-    if ".." in value.split("/") or not value.strip("/"):
+    if not {"", ".", ".."}.isdisjoint(value.removeprefix("/").removesuffix("/").split("/")):
         refuse("not a path of the repository", "a pattern as in .gitignore, such as .github/")
+    if value != value.strip():
+        refuse("begins or ends with a space", "a pattern such as .github/ without it")
+    if _NOT_IN_A_PATTERN.search(value):
+        refuse("holds a backslash, or a [ that opens no plain set", "*, ?, **, [abc] and [!abc]")
     return value
 
 

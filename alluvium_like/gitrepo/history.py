@@ -16,6 +16,7 @@ from alluvium_like.gitrepo.objects import (
     diff_trees,
     parse_commit,
     read_commit,
+    read_header,
     read_objects,
 )
 from alluvium_like.gitrepo.runner import Git, Identity, null_split
@@ -25,6 +26,7 @@ from alluvium_like.messages import TRAILER
 _BAD_OBJECT = 128
 _MOST_REMEMBERED = 10_000
 _STEPS = 100
+_LARGEST_SHOWN = 1 << 20
 _PATCH = ("-r", "-p", "--no-ext-diff", "--no-textconv")
 _PLAIN_AUTHOR = re.compile(
     rb"author ([^<>\s](?:[^<>\n]*[^<>\s])?) <([^<>\s]*)> "
@@ -111,17 +113,22 @@ class History:
         return patch.decode(errors="replace")
 
     async def file_text(self, tree: str, path: str, limit: int) -> str:
-        """Return the beginning of one file of a tree, for people."""
+        """Return the beginning of one file of a tree, for people; of a large one only that it is.
+
+        Git gives the whole of it or nothing.
+        """
         if "\n" in path:
             return ""
-        name = f"{tree}:{path}"
         try:
-            (found,) = await read_objects(self.git, self.path, [name])
+            header = await read_header(self.git, self.path, f"{tree}:{path}")
+            if header is None or header.kind != "blob":
+                return ""
+            if header.size > _LARGEST_SHOWN:
+                return f"(too large to be shown: {header.size} bytes)"
+            (found,) = await read_objects(self.git, self.path, [header.id])
         except GitFailed:  # a path that is none
             return ""
-        if found is None or found.kind != "blob":
-            return ""
-        return found.data[:limit].decode(errors="replace")
+        return "" if found is None else found.data[:limit].decode(errors="replace")
 
     async def _steps_to(self, ancestor: str, commit: str) -> list[str] | None:
         """Return the commits from `commit` down to `ancestor`, if first parents soon lead there."""

@@ -20,7 +20,7 @@ from alluvium_like.gitrepo.merges import Conflict, Merged
 from alluvium_like.gitrepo.objects import update_refs, write_commit
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref, null_split
 from alluvium_like.gitrepo.tidy import tidy
-from alluvium_like.gitrepo.touched import touched
+from alluvium_like.gitrepo.touched import touched, touched_on_the_way
 from alluvium_like.gitrepo.workshop import Source, is_object_id, read_untrusted
 
 _BASE_REF = "refs/alluvium/base"
@@ -179,11 +179,18 @@ class Integration:
             await self._bare_commit(before, origin),
         )
 
-    async def touched(
-        self, old_tree_or_commit: str, new: str, patterns: Sequence[str]
-    ) -> list[str]:
+    async def touched(self, old_tree: str, new_tree: str, patterns: Sequence[str]) -> set[str]:
         """Return the paths that differ between two trees and match. Raises GitFailed."""
-        return await touched(self._git, self.path, old_tree_or_commit, new, patterns)
+        return await touched(self._git, self.path, old_tree, new_tree, patterns)
+
+    async def touched_on_the_way(
+        self, tip: str, known: Sequence[str], patterns: Sequence[str]
+    ) -> set[str]:
+        """Return the matching paths that commits of `tip`, and none of `known`, have changed.
+
+        Raises GitFailed.
+        """
+        return await touched_on_the_way(self._git, self.path, tip, known, patterns)
 
     async def tidy(self) -> bool:
         """Pack what has gathered, where it is much; returns whether it was. Raises GitFailed."""

@@ -27,6 +27,15 @@ _PART = "commit.alluvium"
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of an object before it is read."""
+
+    id: str
+    kind: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Object:
     """One object as it is stored."""
 
@@ -52,14 +61,26 @@ async def read_objects(git: Git, store: Path, names: Sequence[str]) -> list[Obje
     return await git.ask(_CAT_FILE, dialogue, store)
 
 
-async def _content(pipe: Pipe, name: str) -> Object | None:
-    await pipe.send(f"contents {name}\n".encode(errors="surrogateescape"))
+async def read_header(git: Git, store: Path, name: str) -> Header | None:
+    """Look an object up without reading it; None where it is not there."""
+    return await git.ask(_CAT_FILE, lambda pipe: _header(pipe, "info", name), store)
+
+
+async def _header(pipe: Pipe, command: str, name: str) -> Header | None:
+    await pipe.send(f"{command} {name}\n".encode(errors="surrogateescape"))
     *words, last = (await pipe.line()).decode(errors="surrogateescape").rsplit(" ", 2)
     if len(words) < 2 or not last.isdigit():
         return None  # "missing" or "ambiguous"
-    data = await pipe.exactly(int(last))
+    return Header(words[0], words[1], int(last))
+
+
+async def _content(pipe: Pipe, name: str) -> Object | None:
+    header = await _header(pipe, "contents", name)
+    if header is None:
+        return None
+    data = await pipe.exactly(header.size)
     await pipe.exactly(1)
-    return Object(words[0], words[1], data)
+    return Object(header.id, header.kind, data)
 
 
 async def read_commit(git: Git, store: Path, commit: str) -> bytes:
@@ -96,13 +117,8 @@ async def known_kinds(git: Git, store: Path, ids: Sequence[str]) -> dict[str, st
     """Return the kind of those objects that are there."""
 
     async def dialogue(pipe: Pipe) -> dict[str, str]:
-        found = {}
-        for name in ids:
-            await pipe.send(f"info {name}\n".encode("ascii"))
-            words = (await pipe.line()).decode(errors="replace").split(" ")
-            if len(words) == 3:
-                found[name] = words[1]
-        return found
+        found = {name: await _header(pipe, "info", name) for name in ids}
+        return {name: header.kind for name, header in found.items() if header is not None}
 
     return await git.ask(_CAT_FILE, dialogue, store)
 

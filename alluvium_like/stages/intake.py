@@ -7,7 +7,9 @@ then fsyncs, then the task's row; whatever stops it in between is finished or ro
 
 import errno
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -64,6 +66,7 @@ class Intake:
         self._stuck: dict[Item, _Stuck] = {}
         self._told: Ignore | None = None
         self._interrupted = False
+        self._lacks_space = False
         self.idle = False
         self._last_look = monotonic()
         self._listing_seconds = 0.0
@@ -100,9 +103,11 @@ class Intake:
             return _BACK_OFF_SECONDS
         self._last_look = monotonic()
         due = self._settling.next_look()
-        self.idle = due is None
+        self.idle = due is None or self._lacks_space  # then there is nothing that it could do
         if due is None:
             return SLOW_LOOK_SECONDS
+        if self._lacks_space:
+            return _BACK_OFF_SECONDS
         return min(max(due - monotonic(), 0.0), SLOW_LOOK_SECONDS)
 
     def _rest(self) -> float:
@@ -132,10 +137,27 @@ class Intake:
         self._settling.update([i for i in items if i not in held_back], renamed, now)
         due = self._settling.due(monotonic())
         self._listing_seconds = monotonic() - began
+        if await self._is_disk_full():
+            return
         taken, size = 0, _FIRST_BATCH
         while taken < len(due) and not self._parts.runs.stopping:
             await self._take_batch(due[taken : taken + size])
             taken, size = taken + size, min(size * 2, _LARGEST_BATCH)
+
+    async def _is_disk_full(self) -> bool:
+        """Tell, in `status` too, whether less than the floor is free: then nothing is taken."""
+        store, floor = self._parts.store, self._parts.settings.current.retention.min_free_bytes
+        free = await anyio.to_thread.run_sync(_free_bytes, self._parts.workspace.inbox)
+        self._lacks_space = free < floor
+        if self._lacks_space:
+            reason = (
+                f"less than {floor:_} bytes of the disk are free, as retention.min_free_bytes "
+                "wants: nothing is taken from the inbox until there is room"
+            )
+            await store.set_condition(Condition.DISK, reason)
+        else:
+            await store.clear_condition(Condition.DISK)
+        return self._lacks_space
 
     async def _tell_stuck(self) -> None:
         """Show in `status` what cannot be taken out of the inbox."""
@@ -254,3 +276,9 @@ class Intake:
                     await tx.run("create_task", id=row["task_id"], name=name, priority=0)
                 await tx.run("end_claim", task_id=row["task_id"])
             log.info("half_claim_ended", task_id=row["task_id"], place=place)
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return how much of the disk we may still fill."""
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize

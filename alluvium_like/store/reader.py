@@ -9,23 +9,32 @@ from alluvium_like.errors import AlluviumError, StoreError
 from alluvium_like.lifecycle import ENDED, State
 from alluvium_like.store.rows import Row, to_attempt, to_task
 from alluvium_like.store.sql import query
+from alluvium_like.store.version import require_version
 from alluvium_like.task import Attempt, Task
 
 
 class StoreReader:
-    """A read-only view; a workspace whose daemon never started reads as empty."""
+    """A read-only view; a workspace whose daemon never started reads as empty.
 
-    def __init__(self, path: Path) -> None:
+    One that an older version made is refused, for it lacks what the records hold. `older` opens it
+    all the same: to find ids, count, and read conditions and meta, which every version has.
+    """
+
+    def __init__(self, path: Path, *, older: bool = False) -> None:
         self._db: sqlite3.Connection | None = None
         if not path.exists():
             return
         try:
             self._db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
             self._db.row_factory = sqlite3.Row
-            self._db.execute("SELECT 1 FROM tasks LIMIT 1")
+            (version,) = self._db.execute(query("schema_version")).fetchone()
+            require_version(path, version, older=older)
         except sqlite3.Error as error:
             self.close()
             raise StoreError(f"{path}: cannot be read: {error}") from error
+        except StoreError:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -45,15 +54,20 @@ class StoreReader:
 
     def find(self, part: str) -> Task:
         """Return the task whose id is `part` or alone contains it. Raises AlluviumError."""
-        if exact := self._fetch("get_task", id=part):
-            return to_task(exact[0])
+        return to_task(self._fetch("get_task", id=self.find_id(part))[0])
+
+    def find_id(self, part: str) -> str:
+        """Return the id that is `part` or alone contains it. Raises AlluviumError."""
+        if self._fetch("get_task", id=part):
+            return part
         rows = self._fetch("find_tasks", part=part)
         if not rows:
             raise AlluviumError(f"no task matches '{part}'; 'alluvium-like list' shows them")
         if len(rows) > 1:
             some = ", ".join(row["id"] for row in rows[:5])
             raise AlluviumError(f"'{part}' matches several tasks: {some}; give more of the id")
-        return to_task(self._fetch("get_task", id=rows[0]["id"])[0])
+        found: str = rows[0]["id"]
+        return found
 
     def tasks(self, state: State | None = None, *, newest: int = 0) -> list[Task]:
         """Return all tasks or those in one state, oldest first.

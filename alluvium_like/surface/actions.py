@@ -6,6 +6,7 @@ store and calls the same function. Nothing is acknowledged before its row is com
 
 from dataclasses import dataclass
 
+import anyio
 import anyio.to_thread
 
 from alluvium_like import messages
@@ -60,6 +61,11 @@ class Actions:
             raise AlluviumError(f"{task.id} is still being ended; try again in a moment")
         ours = task.kind is not TaskKind.ITEM and task.attempt == 0
         async with self.store.transaction() as tx:
+            if not await anyio.Path(self.workspace.task(task.id).input).is_dir():
+                raise AlluviumError(
+                    f"{task.id} cannot be run again: its folder was removed, and what was dropped "
+                    "with it; drop it again"
+                )
             await tx.run("answer_checkpoints", task_id=task.id, answer="(retried)")
             await tx.run("doubt_red_trials")
             task = await tx.transition(

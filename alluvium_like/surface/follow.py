@@ -26,6 +26,7 @@ from alluvium_like.task import Task
 from alluvium_like.workspace import Workspace
 
 _SLOW_LOOK_SECONDS = 10.0
+_CHUNK_BYTES = 1 << 16
 # Not all events: reading the files raises some, which would keep the reader reading.
 _GROWTH: Final[list[type[FileSystemEvent]]] = [
     *(DirCreatedEvent, FileCreatedEvent, FileModifiedEvent, FileMovedEvent)
@@ -101,18 +102,21 @@ class _Tail:
         return task
 
     def _print_new(self, path: Path) -> None:
-        file = self.begun.get(path, _File())
-        try:
-            with path.open("rb") as stream:
-                stream.seek(file.read)
-                data = stream.read()
-        except OSError:
-            return
-        if not data:
-            return
-        if path not in self.begun:
-            self.begun[path] = file
-            self.out.write(f"==> {path.relative_to(self.workspace.root)} <==\n")
-        file.read += len(data)
-        text = file.decoder.decode(data)
-        self.out.write("".join(c if c.isprintable() or c in "\n\t\r" else "�" for c in text))
+        while data := _read_at(path, self.begun[path].read if path in self.begun else 0):
+            if path not in self.begun:
+                self.begun[path] = _File()
+                self.out.write(f"==> {path.relative_to(self.workspace.root)} <==\n")
+            file = self.begun[path]
+            file.read += len(data)
+            text = file.decoder.decode(data)
+            self.out.write("".join(c if c.isprintable() or c in "\n\t\r" else "�" for c in text))
+
+
+def _read_at(path: Path, offset: int) -> bytes:
+    """Return the next piece of a file, nothing where there is none: logs may be large."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(_CHUNK_BYTES)
+    except OSError:
+        return b""

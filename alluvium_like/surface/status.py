@@ -51,7 +51,7 @@ class Status:
 def read_status(workspace: Workspace) -> Status:
     """Read the status. Raises StoreError when the store cannot be read."""
     running = is_locked(workspace)
-    with StoreReader(workspace.database) as store:
+    with StoreReader(workspace.database, older=True) as store:
         return Status(
             root=workspace.root,
             running=running,
@@ -72,7 +72,7 @@ def ignored_names(workspace: Workspace) -> tuple[tuple[str, ...], tuple[str, ...
 
     They are as the daemon was last told, so no valid configuration is needed.
     """
-    with StoreReader(workspace.database) as store:
+    with StoreReader(workspace.database, older=True) as store:
         return _told_to_ignore(store)
 
 

@@ -15,6 +15,7 @@ from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.merges import Conflict, Merged
 from alluvium_like.gitrepo.objects import plain_commit, read_objects, trees_of, write_commit
 from alluvium_like.gitrepo.runner import Git, Identity
+from alluvium_like.gitrepo.talk import Pipe
 from alluvium_like.gitrepo.workshop import Workshop, make_workshop
 
 WHO = Identity("Ann Author", "ann@example.org", "@1700000000 +0130")
@@ -264,6 +265,26 @@ async def test_the_patch_and_a_file_are_as_git_tells_them(place: Place) -> None:
         assert await history.file_text(tree, odd, 99) == ""
 
 
+async def test_a_large_file_is_not_read_for_its_beginning(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = place.commit({"large": "x" * (1 << 20) + "y", "most": "x" * (1 << 20)})
+    await place.made.refresh()
+    tree = await place.made.tree_of(large)
+    assert await place.made.history.file_text(tree, "most", 4) == "xxxx"
+    read = Pipe.exactly
+    sizes = []
+
+    async def exactly(pipe: Pipe, size: int) -> bytes:
+        sizes.append(size)
+        return await read(pipe, size)
+
+    monkeypatch.setattr(Pipe, "exactly", exactly)
+    said = await place.made.history.file_text(tree, "large", 4)
+    assert said == f"(too large to be shown: {(1 << 20) + 1} bytes)"
+    assert sum(sizes) < 1000
+
+
 # -- patterns and reverts --------------------------------------------------------------------------
 
 
@@ -281,7 +302,7 @@ async def test_the_patch_and_a_file_are_as_git_tells_them(place: Place) -> None:
         (["lib/**/one"], ["lib/deep/one"]),
         (["lib/*"], ["lib/deep/one", "lib/other"]),
         (["/one"], []),
-        (["one/"], []),
+        (["one/"], ["lib/deep/one"]),
         (["one"], ["lib/deep/one"]),
         (["a.txt"], ["a.txt"]),
         (["moved.txt"], ["moved.txt"]),
@@ -306,15 +327,93 @@ async def test_paths_touched_by_pattern(
     await place.made.refresh()
     if expected is None:
         expected = sorted([*changed, "a.txt", "moved.txt", "vendor/module"])
-    assert await place.made.touched(place.first, new, patterns) == expected
     old_tree, new_tree = [await place.made.tree_of(commit) for commit in (place.first, new)]
-    assert await place.made.touched(old_tree, new_tree, patterns) == expected
-    assert await place.made.touched(new, new_tree, patterns) == []
+    assert sorted(await place.made.touched(old_tree, new_tree, patterns)) == expected
+    assert await place.made.touched(new_tree, new_tree, patterns) == set()
+    on_the_way = await place.made.touched_on_the_way(new, [place.first], patterns)
+    assert sorted(on_the_way) == expected
 
 
 async def test_an_unreadable_tree_is_not_one_without_changes(place: Place) -> None:
+    tree, missing = await place.made.tree_of(place.first), "1" * len(place.first)
     with pytest.raises(GitFailed):
-        await place.made.touched(place.first, "1" * len(place.first), ["*"])
+        await place.made.touched(tree, missing, ["*"])
+    with pytest.raises(GitFailed):
+        await place.made.touched_on_the_way(missing, [place.first], ["*"])
+
+
+FILE, LINK, MODULE = "100644", "120000", "160000"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "mode", "path", "expected"),
+    [
+        # what stands in the place of a folder
+        *((".claude/", mode, ".CLAUDE", True) for mode in (FILE, LINK, MODULE)),
+        *((".claude/", mode, "a/.claude", True) for mode in (FILE, LINK, MODULE)),
+        *(("/q/.claude/", mode, "q", True) for mode in (FILE, LINK, MODULE)),
+        *((".vscode/mcp.json", mode, ".vscode", True) for mode in (FILE, LINK, MODULE)),
+        (".vscode/mcp.json", LINK, "a/.vscode", False),
+        (".vscode/mcp.json", FILE, ".vscode/other", False),
+        ("**/.vscode/mcp.json", LINK, "a/.vscode", True),
+        ("a/b/c/", LINK, "a/b", True),
+        ("infra/**/*.tf", LINK, "infra/x", True),
+        ("infra/**/*.tf", FILE, "infra/x", False),
+        ("infra/**/*.tf", FILE, "infra", True),
+        ("infra/**/*.tf", FILE, "infra/x/y/z.TF", True),
+        ("infra/**", FILE, "infra/x/y", True),
+        # characters that git's own pathspecs misread
+        ("Größe/", FILE, "GRÖSSE/x", True),
+        ("Cafe\u0301", FILE, "CAF\u00c9", True),
+        ("[mM]ake*", FILE, "a/MAKEFILE", True),
+        ("x[!a-c]", FILE, "xB", False),
+        ("x[!a-c]", FILE, "xd/y", True),
+        ("a[!b]c", FILE, "a/c", False),
+        ("a?c", FILE, "a/c", False),
+        ("two\nlines", FILE, "two\nlines", True),
+        (".x", FILE, "ax", False),
+    ],
+)
+async def test_what_a_pattern_protects(
+    place: Place, pattern: str, mode: str, path: str, expected: bool
+) -> None:
+    """Added, and taken away again."""
+    run(place.store, "read-tree", place.first)
+    thing = place.first if mode == MODULE else run(place.store, "rev-parse", f"{place.first}:a.txt")
+    run(place.store, "update-index", "--add", "--cacheinfo", f"{mode},{thing},{path}")
+    trees = [await place.made.tree_of(place.first), run(place.store, "write-tree")]
+    for old, new in (trees, trees[::-1]):
+        found = await place.made.touched(old, new, [pattern, "none"])
+        assert found == ({path} if expected else set())
+
+
+async def test_what_is_gone_at_the_end_was_touched_on_the_way(place: Place) -> None:
+    """In commits of its own, or of another root; but not what a merge has from a parent."""
+    owner, patterns = place.owner, [".github/"]
+    run(owner, "checkout", "-q", "-b", "work")
+    place.commit({".github/evil.yml": "evil\n"})
+    tip = place.commit({".github/evil.yml": None, "w": "w\n"})
+    run(owner, "checkout", "-q", "main")
+    others = place.commit({".github/ci.yml": "others'\n"})
+    run(owner, "checkout", "-q", "--orphan", "apart")
+    place.commit({".github/apart.yml": "evil\n"})
+    apart = place.commit({".github/apart.yml": None, ".github/ci.yml": "ci\n"})
+    merged = run(owner, "commit-tree", "-p", others, "-p", tip, "-m", "m", f"{others}^{{tree}}")
+    tree = run(owner, "rev-parse", f"{tip}^{{tree}}")
+    mixed = run(owner, "commit-tree", "-p", others, "-p", apart, "-m", "m", tree)
+    own = run(owner, "commit-tree", "-p", merged, "-p", apart, "-m", "m", f"{place.first}^{{tree}}")
+    for number, commit in enumerate((merged, mixed, own)):
+        run(owner, "update-ref", f"refs/heads/made-{number}", commit)
+    run(place.store, "fetch", "-q", str(owner), *(f"made-{number}" for number in range(3)))
+    find = place.made.touched_on_the_way
+    assert await find(tip, [place.first], patterns) == {".github/evil.yml"}
+    assert await find(tip, [tip], patterns) == set()
+    assert await find(merged, [place.first], patterns) == {".github/evil.yml", ".github/ci.yml"}
+    assert await find(merged, [place.first, others], patterns) == {".github/evil.yml"}
+    assert await find(merged, [others, tip], patterns) == set()
+    assert ".github/apart.yml" in await find(mixed, [others], patterns)
+    assert await find(own, [merged, apart], patterns) == set()
+    assert await find(own, [merged, apart], []) == set()
 
 
 async def test_a_commit_is_taken_out_again(place: Place) -> None:

@@ -21,6 +21,7 @@ from warm_bed import (
     swapped,
 )
 
+from alluvium_like.config.tables import Retention
 from alluvium_like.errors import GitFailed
 from alluvium_like.gitrepo import berth as berths
 from alluvium_like.gitrepo.cleaning import Interrupted, read_index
@@ -29,6 +30,7 @@ from alluvium_like.stages.janitor import Janitor
 from alluvium_like.stages.parts import Parts, Runs, Wakes
 from alluvium_like.stages.warmer import Warmer
 from alluvium_like.wake import Wake
+from alluvium_like.workspace import Workspace
 
 
 @pytest.fixture
@@ -310,10 +312,11 @@ class Stage:
                 source=lambda: place.source(self.seen),
                 tidy=anyio.lowlevel.checkpoint,
             ),
-            settings=SimpleNamespace(current=SimpleNamespace(safety=safety)),
+            settings=SimpleNamespace(current=SimpleNamespace(safety=safety, retention=Retention())),
             runs=self.runs,
             wakes=self.wakes,
-            workspace=SimpleNamespace(trash=place.root / "trash"),
+            git=place.git,
+            workspace=Workspace(place.root),
         )
         self.parts = cast(Parts, fake)
 
@@ -389,7 +392,8 @@ async def test_the_warmer_stops_in_the_middle_of_cleaning(place: Place) -> None:
 
 
 async def test_the_janitor_deletes_what_it_can(place: Place) -> None:
-    trash = place.root / "trash"
+    stage = Stage(place)
+    trash = stage.parts.workspace.trash
     for name in ("a", "b"):
         inside = trash / name / "secret" / "er"
         inside.mkdir(parents=True)
@@ -399,7 +403,6 @@ async def test_the_janitor_deletes_what_it_can(place: Place) -> None:
             folder.chmod(0)
     (trash / "c").write_text("c")
     owner = place.owner.stat().st_mode
-    stage = Stage(place)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(Janitor(stage.parts).run)
         await stage.janitor.waiting.wait()

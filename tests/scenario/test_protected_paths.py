@@ -27,6 +27,7 @@ WAYS = {
     "a rename to": ("mkdir .claude; git mv AGENTS.md .claude/x", ".claude/x"),
     "a mode": ("chmod +x .gitmodules", ".gitmodules"),
     "a link in place of a folder": ("rm -r .husky; ln -s x .husky", ".husky"),
+    "a link to a new folder": ("mkdir vs; echo x > vs/mcp.json; ln -s vs .vscode", ".vscode"),
     "upper case": ("mkdir .GitHub; echo x > .GitHub/x", ".GitHub/x"),
 }
 
@@ -131,7 +132,7 @@ def test_an_empty_list_protects_nothing_and_an_own_list_what_it_says(bed: Bed) -
         "held-3": "mkdir ci; echo x > ci/run.sh",
         "free-1": "echo y > Jenkinsfile",
         "free-2": "mkdir -p sub/ci; echo x > sub/ci/run.sh",
-        "free-3": "echo x > deploy",
+        "held-4": "echo x > deploy",
     }
     for name, doing in doings.items():
         bed.drop(name, doing)

@@ -137,8 +137,12 @@ def test_too_many_bytes_take_the_oldest_folders_and_those_of_done_tasks_first() 
 
 
 def test_what_goes_by_age_counts_no_more_for_the_bytes() -> None:
-    tasks = [task("a", days=100, folder_size=100), task("b", days=1, folder_size=100)]
-    assert paths(go(limits(folders_bytes=100, done_days=50), *tasks)) == ["tasks/a"]
+    tasks = [
+        task("failed", State.FAILED, 100, folder_size=100),
+        task("done", State.DONE, 60, folder_size=100),
+    ]
+    found = go(limits(folders_bytes=100, failed_days=50), *tasks)
+    assert paths(found) == ["tasks/failed"], "else the done one would be the first to go"
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,21 @@ from alluvium_like.stages.parts import Parts
 from alluvium_like.task import Task
 
 
-async def build_commit(parts: Parts, task: Task, top: str, tree: str) -> str:
-    """Write the candidate of one task on top of `top`. Raises GitFailed."""
+def brings_commits(parts: Parts, task: Task) -> bool:
+    """Tell whether a task's own commits land with it.
+
+    What others pushed keeps its commits: else it could never be pushed back to them.
+    """
+    style = parts.settings.current.integration.merge_style
+    return style == "merge" or task.kind is TaskKind.UPSTREAM
+
+
+async def build_commit(parts: Parts, task: Task, top: str, tree: str, *, merge: bool) -> str:
+    """Write the candidate of one task on top of `top`, as a merge or squashed. Raises GitFailed."""
     work = await parts.integration.history.authors(task.base_commit or top, task.head_commit)
     config = parts.settings.current
     date = f"@{int(datetime.fromisoformat(task.created_at).timestamp())} +0000"
     daemon = Identity(config.git.author_name, config.git.author_email, date)
-    # What others pushed keeps its commits: else it could never be pushed back to them.
-    merge = config.integration.merge_style == "merge" or task.kind is TaskKind.UPSTREAM
     authors = {(who.name, who.email) for who, _ in work}
     author = daemon
     if len(authors) == 1 and not merge:

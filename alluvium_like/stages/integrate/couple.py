@@ -2,16 +2,17 @@
 
 What contradicts the landed base goes back to its agent at once, without a test; what contradicts
 only work that has not landed yet waits for that. Work that touches protected paths waits for a
-person's leave, which holds for exactly that work.
+person's leave, which holds for exactly that work; where its commits land too, each of them counts.
+What others pushed needs no leave, but what an agent made of it does.
 """
 
 from dataclasses import replace
 
 from alluvium_like import messages
-from alluvium_like.gitrepo.merges import Conflict, Merged
+from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.lifecycle import TaskKind
 from alluvium_like.stages.integrate import verdicts
-from alluvium_like.stages.integrate.candidate import build_commit
+from alluvium_like.stages.integrate.candidate import brings_commits, build_commit
 from alluvium_like.stages.integrate.train import Car
 from alluvium_like.stages.parts import Parts, last_pulled
 from alluvium_like.task import Task
@@ -23,13 +24,14 @@ async def couple(parts: Parts, task: Task, top: str) -> Car | None:
     Raises GitFailed, OSError or ValueError where git could not even try.
     """
     integration = parts.integration
+    pulled = ""
     if task.kind is TaskKind.REVERT and not task.head_commit:
         made = await _make_revert(parts, task)
         if made is None:
             return None
         task = made
     elif task.kind is TaskKind.UPSTREAM:
-        await _refuse_lost_upstream(parts, task)
+        pulled = await _pulled_tip(parts, task)
     merged = await integration.merge_work(top, task.head_commit, task.base_commit)
     if isinstance(merged, Conflict):
         await _conflicting(parts, task, top, merged)
@@ -37,18 +39,26 @@ async def couple(parts: Parts, task: Task, top: str) -> Car | None:
     if merged.tree == await integration.tree_of(top) and task.kind is not TaskKind.UPSTREAM:
         await _adding_nothing(parts, task, top)
         return None
-    if await _needs_leave(parts, task, top, merged):
+    merge = brings_commits(parts, task)
+    touched = await _to_be_allowed(parts, task, top, merged.tree, pulled=pulled, merge=merge)
+    if touched:
+        await verdicts.ask_for_leave(parts, task, sorted(touched))
         return None
-    return Car(task.id, await build_commit(parts, task, top, merged.tree), merged.tree)
+    commit = await build_commit(parts, task, top, merged.tree, merge=merge)
+    return Car(task.id, commit, merged.tree)
 
 
-async def _refuse_lost_upstream(parts: Parts, task: Task) -> None:
-    """Refuse a merge of what others pushed that does not hold it any more. Raises ValueError."""
+async def _pulled_tip(parts: Parts, task: Task) -> str:
+    """Return what a task merges of others', if that is still known.
+
+    Raises ValueError where the work does not hold it any more.
+    """
     pulled = await last_pulled(parts)
     if pulled is None or pulled.task_id != task.id:
-        return
+        return ""
     if not await parts.integration.history.contains(pulled.tip, task.head_commit):
         raise ValueError(messages.upstream_lost(task.name, pulled.tip))
+    return pulled.tip
 
 
 async def _conflicting(parts: Parts, task: Task, top: str, merged: Conflict) -> None:
@@ -75,15 +85,25 @@ async def _adding_nothing(parts: Parts, task: Task, top: str) -> None:
     await verdicts.mark_noop(parts, task)
 
 
-async def _needs_leave(parts: Parts, task: Task, top: str, merged: Merged) -> bool:
-    """Ask a person where protected paths are touched and nobody has allowed that yet."""
+async def _to_be_allowed(
+    parts: Parts, task: Task, top: str, tree: str, *, pulled: str, merge: bool
+) -> set[str]:
+    """Return the protected paths that are touched and that nobody has allowed yet.
+
+    Of a merge of what others pushed: those that are neither as they were here nor as `pulled`.
+    """
+    integration = parts.integration
     protected = parts.settings.current.integration.protected_paths
-    if task.kind is TaskKind.UPSTREAM or task.approved_commit == task.head_commit:
-        return False
-    touched = await parts.integration.touched(top, merged.tree, protected)
-    if touched:
-        await verdicts.ask_for_leave(parts, task, touched)
-    return bool(touched)
+    if task.head_commit in (task.approved_commit, pulled):
+        return set()
+    found = await integration.touched(await integration.tree_of(top), tree, protected)
+    if pulled:
+        theirs = await integration.tree_of(pulled)
+        found &= await integration.touched(theirs, tree, protected)
+    if merge:
+        known = [top, pulled] if pulled else [top]
+        found |= await integration.touched_on_the_way(task.head_commit, known, protected)
+    return found
 
 
 async def _make_revert(parts: Parts, task: Task) -> Task | None:

@@ -112,7 +112,7 @@ class Train:
         if searching and runs.passes:
             return replace(now, green_since=self.green_since | {commit})
         if not searching and now.failing is not None:
-            return replace(now, green_since=frozenset())._with_base_in_doubt()
+            return replace(now, green_since=frozenset()).with_base_in_doubt()
         return now
 
     def extended(self, *cars: Car) -> "Train":
@@ -126,9 +126,10 @@ class Train:
     def moved_up(self, position: int) -> "Train":
         """Return the train whose cars up to a position have become the base."""
         moved = replace(self, base=self.commit(position), cars=self.cars[position:])
-        return moved if self.failing is None else moved._with_base_in_doubt()
+        return moved if self.failing is None else moved.with_base_in_doubt()
 
-    def _with_base_in_doubt(self) -> "Train":
+    def with_base_in_doubt(self) -> "Train":
+        """Return the train whose base has to be seen green again, if it was before the search."""
         if self.base in self.green_since or not self.at(BASE).passes:
             return self
         return replace(self, runs={c: runs for c, runs in self.runs.items() if c != self.base})
