@@ -42,6 +42,8 @@ def old(tmp_path: Path) -> Workspace:
     space.make_folders()
     with closing(sqlite3.connect(space.database)) as db:
         fill(db)
+    for name in TASKS:
+        space.task(name).input.mkdir(parents=True)
     return space
 
 

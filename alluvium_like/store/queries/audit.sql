@@ -17,7 +17,7 @@ UNION SELECT 'landing ' || id, new_commit FROM landings
 UNION SELECT 'test run ' || id, commit_id FROM trials
 UNION SELECT 'the base', value FROM meta WHERE key LIKE 'settled:%'
 UNION SELECT 'what others pushed', substr(value, instr(value, ' ') + 1) FROM meta
-    WHERE key LIKE 'pulled:%'
+    WHERE key LIKE 'upstream:%'
 ORDER BY place, commit_id;
 
 -- name: repositories
