@@ -155,7 +155,7 @@ def upstream_unmerged(title: str, task_id: str, state: str) -> str:
     """Say which task has to be dealt with before the base can be pushed."""
     return (
         f"{title} has commits that contradict the base, and {task_id}, which is to merge them, is "
-        f"{state}: 'answer' or 'retry' it, or merge them yourself"
+        f"{state}: 'approve', 'answer' or 'retry' it, or merge them yourself"
     )
 
 

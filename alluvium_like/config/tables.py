@@ -162,7 +162,8 @@ class Integration(_Table):
         default=PROTECTED,
         description="Work that touches one of these waits for a person ('approve' or 'reject'): "
         "they decide what runs, when, and with which rights. Written as in .gitignore, without "
-        "exceptions and backslashes; upper and lower case are the same. An empty list protects nothing.",
+        "exceptions and backslashes; upper and lower case are the same. An empty list protects "
+        "nothing.",
     )
     push: Remote = Field(
         default="",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import anyio
 
+from alluvium_like.deletion import make_movable, to_trash
 from alluvium_like.execution.identity import boot_id
 from alluvium_like.gitrepo.cleaning import Attributes, Fresh, clean, read_attributes, read_index
 from alluvium_like.gitrepo.workshop import (
@@ -23,8 +24,6 @@ from alluvium_like.gitrepo.workshop import (
     hang_tree,
     is_real_folder,
     read_untrusted,
-    set_aside,
-    to_trash,
 )
 from alluvium_like.log import get_logger
 
@@ -105,19 +104,17 @@ class Berth:
         for copy in (workshop.index, workshop.admin / "index"):
             shutil.copyfile(self.index, copy)
 
-    def put_back(self, workshop: Workshop, trash: Path) -> bool:
-        """Take the tree of a workshop back and throw away the rest; false where there is none."""
-        kept = is_real_folder(workshop.tree)
-        if kept:
-            try:
-                workshop.tree.rename(self.tree)
-            except OSError:
-                log.exception("worktree_not_put_back")
-                kept = False
-        set_aside(workshop, trash)
-        if not kept:
-            to_trash(self.folder, trash)
-        return kept
+    def put_back(self, workshop: Workshop) -> bool:
+        """Take the tree of a workshop back; false where there is none that can be had."""
+        if not is_real_folder(workshop.tree):
+            return False
+        try:
+            make_movable(workshop.tree)
+            workshop.tree.rename(self.tree)
+        except OSError:
+            log.exception("worktree_not_put_back")
+            return False
+        return True
 
 
 def new_berth(pool: Path) -> Berth:
@@ -152,6 +149,9 @@ def find_left(pool: Path, trash: Path) -> list[Berth]:
         berth = Berth(folder, made=True)
         if read_untrusted(berth.marker) == boot_id() and is_real_folder(berth.tree):
             found.append(berth)
-        else:
+            continue
+        try:
             to_trash(folder, trash)
+        except OSError:
+            log.exception("left_where_it_is", path=str(folder))
     return found

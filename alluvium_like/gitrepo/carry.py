@@ -20,7 +20,7 @@ from anyio import to_thread
 from alluvium_like.errors import GitFailed
 from alluvium_like.gitrepo.objects import known_kinds, parse_commit, read_objects
 from alluvium_like.gitrepo.runner import Git
-from alluvium_like.gitrepo.workshop import Workshop, is_object_id
+from alluvium_like.gitrepo.workshop import Workshop, is_object_id, is_real_folder
 
 _KINDS = {"commit": 1, "tree": 2, "blob": 3}
 _TREE_MODE = b"40000"
@@ -96,7 +96,7 @@ class _LooseObjects:
         self._left = _MOST_BYTES
         self._names: set[str] = set()
         for fan in folder.iterdir():
-            if len(fan.name) == _FAN_OUT and fan.is_dir():
+            if len(fan.name) == _FAN_OUT and is_real_folder(fan):
                 self._names.update(fan.name + entry.name for entry in fan.iterdir())
             if len(self._names) > _MOST_OBJECTS:
                 raise _TooOdd

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from alluvium_like.deletion import to_trash
 from alluvium_like.errors import AlluviumError
 
 _HEADER = struct.Struct(">4sII")
@@ -135,7 +136,7 @@ def clean(
                     left.append(name + b"/")
                     found += name in index.submodules
                 else:
-                    _throw_away(entry.path, held, trash)
+                    to_trash(Path(os.fsdecode(entry.path)), trash)
             elif _as_given(held, index.files.get(name), marked_ns, fresh):
                 found += 1
             else:
@@ -193,13 +194,6 @@ def _extended(path: bytes) -> frozenset[str]:
         return frozenset(os.listxattr(path, follow_symlinks=False))
     except NotImplementedError:
         return frozenset()
-
-
-def _throw_away(path: bytes, held: os.stat_result, trash: Path) -> None:
-    """Take a folder away by rename; its own permissions may be in the way of that."""
-    if held.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.chmod(path, stat.S_IRWXU)  # noqa: PTH101 - names are bytes
-    os.rename(path, os.fsencode(trash / secrets.token_hex(8)))  # noqa: PTH104
 
 
 def _parse(data: bytes, id_bytes: int) -> Index:

@@ -17,6 +17,7 @@ from alluvium_like.errors import GitFailed
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo import workshop as ws
 from alluvium_like.gitrepo.carry import carry
+from alluvium_like.gitrepo.hazards import find_obstacle, find_tampering
 from alluvium_like.gitrepo.merges import Conflict, unresolved_in
 from alluvium_like.gitrepo.objects import trees_of, update_refs, write_commit
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, null_split
@@ -201,7 +202,7 @@ async def _fetch(
 
 def _look_at(workshop: Workshop, source: Source) -> tuple[str, ws.Head, dict[str, str]]:
     """Return why the workshop is not to be trusted, its HEAD, and the places with commits."""
-    tampered = ws.find_tampering(workshop, source)
+    tampered = find_tampering(workshop, source)
     if tampered:
         return tampered, ws.Head("", ""), {}
     head = ws.read_head(workshop)
@@ -252,9 +253,9 @@ async def _read_files(
     It knows them as they were given out, so only what was touched is read again, and nothing that
     the agent's Git says counts.
     """
-    if not await anyio.to_thread.run_sync(ws.tree_is_ours, workshop):
-        gone = "the agent deleted or replaced its worktree"
-        return _Files(committed, trouble=gone)
+    obstacle = await anyio.to_thread.run_sync(find_obstacle, workshop)
+    if obstacle:
+        return _Files(committed, trouble=obstacle)
     door = Door(git, store, workshop)
     try:
         tree = await door.tree()

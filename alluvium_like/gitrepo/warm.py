@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from alluvium_like.clock import monotonic
+from alluvium_like.deletion import empty, to_trash
 from alluvium_like.errors import GitFailed
 from alluvium_like.gitrepo.berth import Berth, adopt, find_left, new_berth
 from alluvium_like.gitrepo.cleaning import Fresh, UnusableTree, look_of_fresh
@@ -26,7 +27,6 @@ from alluvium_like.gitrepo.workshop import (
     check_out,
     make_workshop,
     set_aside,
-    to_trash,
     write_repository,
 )
 from alluvium_like.log import get_logger
@@ -100,7 +100,7 @@ class WarmTrees:
         try:
             await make()
         except (GitFailed, OSError) as error:
-            if not (self._pool and _disk_is_full(error)):
+            if not _disk_is_full(error):
                 raise
             await self._release_disk()
             await make()
@@ -108,7 +108,8 @@ class WarmTrees:
     async def give_back(self, workshop: Workshop) -> None:
         """Take a workshop away: its files into the pool as used, all else to the trash.
 
-        To be called when nothing of what ran in it is left. Raises OSError.
+        To be called when nothing of what ran in it is left. What cannot be moved stays and is told:
+        whatever was done to it says nothing about the work.
         """
         berth = self._out.pop(workshop.tree, None)
         if berth is None or not self._has_room_for(berth.size):
@@ -116,10 +117,17 @@ class WarmTrees:
             return
         berth.clean = False
         self._pool.append(berth)
+
+        def put_back() -> bool:
+            kept = berth.put_back(workshop)
+            if not kept:
+                self._discard(berth)
+            self._discard(workshop)
+            return kept
+
         async with berth.lock:
             kept = False
             try:
-                put_back = partial(berth.put_back, workshop, self._trash)
                 kept = await anyio.to_thread.run_sync(put_back)
             finally:
                 berth.lost = not kept
@@ -127,7 +135,7 @@ class WarmTrees:
                     self._pool.remove(berth)
 
     async def throw_away(self, workshop: Workshop) -> None:
-        """Take a workshop away, its files too: there was something odd about it. Raises OSError."""
+        """Take a workshop away, its files too: there was something odd about it."""
         await self._throw_both_away(workshop, self._out.pop(workshop.tree, None))
 
     def due(self, commit: str, wanted: int) -> bool:
@@ -265,24 +273,32 @@ class WarmTrees:
         berth.lost = True
         if berth in self._pool:
             self._pool.remove(berth)
-        try:
-            await anyio.to_thread.run_sync(to_trash, berth.folder, self._trash)
-        except OSError:
-            log.exception("warm_tree_not_thrown_away")
+        await anyio.to_thread.run_sync(self._discard, berth)
 
     async def _throw_both_away(self, workshop: Workshop, berth: Berth | None) -> None:
         if berth is not None:
             await self._throw_away(berth)
-        await anyio.to_thread.run_sync(set_aside, workshop, self._trash)
+        await anyio.to_thread.run_sync(self._discard, workshop)
+
+    def _discard(self, thing: Berth | Workshop) -> None:
+        try:
+            if isinstance(thing, Berth):
+                to_trash(thing.folder, self._trash)
+            else:
+                set_aside(thing, self._trash)
+        except OSError:
+            log.exception("not_thrown_away", path=str(thing.tree))
 
     async def _release_disk(self) -> None:
         """Delete every tree now: no task fails for want of the room that they take up."""
         held, self._pool = self._pool, []
         for berth in held:
             async with berth.lock:
-                berth.lost = True
-                delete = partial(shutil.rmtree, berth.folder, ignore_errors=True)
-                await anyio.to_thread.run_sync(delete)
+                await self._throw_away(berth)
+        try:
+            await anyio.to_thread.run_sync(empty, self._trash, _never)
+        except OSError:
+            log.exception("trash_not_emptied")
         log.warning("warm_trees_deleted", trees=len(held))
 
 

@@ -7,16 +7,19 @@ after the agent ran, and the daemon keeps its own copy of the clean index beside
 """
 
 import os
-import secrets
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
 
+from alluvium_like.deletion import to_trash
 from alluvium_like.gitrepo.runner import Git, Identity, full_ref
+from alluvium_like.log import get_logger
+
+log = get_logger(__name__)
 
 _HEX = frozenset("0123456789abcdef")
 STASH = "a stash"
@@ -37,11 +40,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """The places of one task's repository and worktree."""
+    """The places of one task's repository and worktree.
+
+    `folder` is one that holds nothing else, where there is one: it leaves whole.
+    """
 
     name: str
     git_dir: Path
     tree: Path
+    folder: Path | None = None
 
     @property
     def admin(self) -> Path:
@@ -101,10 +108,20 @@ async def merge_into_tree(git: Git, workshop: Workshop, commit: str, user: Ident
 
 
 def set_aside(workshop: Workshop, trash: Path) -> None:
-    """Take a workshop away by rename, to be deleted later; missing parts are fine."""
-    for path in (workshop.tree, workshop.git_dir, workshop.index):
-        if os.path.lexists(path):
-            to_trash(path, trash)
+    """Take a workshop away by rename, to be deleted later; missing parts are fine.
+
+    Raises the first OSError when all was tried.
+    """
+    parts = (workshop.tree, workshop.git_dir, workshop.index)
+    errors = []
+    for path in parts if workshop.folder is None else (workshop.folder,):
+        try:
+            if os.path.lexists(path):
+                to_trash(path, trash)
+        except OSError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,35 +152,33 @@ def read_branches(workshop: Workshop) -> dict[str, str]:
         if name.startswith("refs/heads/") and is_object_id(commit):
             found[name.removeprefix("refs/heads/")] = commit
     heads = workshop.git_dir / "refs" / "heads"
-    for root, _, files in os.walk(heads):
-        for file in files:
-            path = Path(root, file)
-            commit = read_untrusted(path)
+    for entry in walk(heads):
+        if entry.is_file(follow_symlinks=False):
+            commit = read_untrusted(Path(entry.path))
             if is_object_id(commit):
-                found[str(path.relative_to(heads))] = commit
+                found[str(Path(entry.path).relative_to(heads))] = commit
     stash = read_untrusted(workshop.git_dir / "refs" / "stash")
     if is_object_id(stash):
         found[STASH] = stash
     return found
 
 
-def find_tampering(workshop: Workshop, source: Source) -> str:
-    """Return why this workshop must not be fetched from, or nothing.
+def walk(folder: Path, closed: str = "") -> Iterator[os.DirEntry[str]]:
+    """Yield whatever is in a folder, at any depth; no link is entered, nor what is called `closed`.
 
-    A planted `alternates` file or a linked object folder would let a fetch read, and so publish,
-    objects of any other repository on the machine.
+    What may not be read is passed over. Raises OSError where paths are too long for the system.
     """
-    for part in ("", "objects", "refs", "refs/heads"):
-        if not is_real_folder(workshop.git_dir / part):
-            return f"the workshop's {part or 'own'} folder is gone or was replaced"
-    if read_untrusted(workshop.alternates) != str(source.integration / "objects"):
-        return "the workshop's list of borrowed objects was changed"
-    return ""
-
-
-def tree_is_ours(workshop: Workshop) -> bool:
-    """Tell whether the worktree still is a real folder where it was made."""
-    return is_real_folder(workshop.tree)
+    left = [os.fspath(folder)]
+    while left:
+        try:
+            with os.scandir(left.pop()) as listing:
+                entries = list(listing)
+        except (PermissionError, FileNotFoundError, NotADirectoryError):
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and entry.name != closed:
+                left.append(entry.path)
+            yield entry
 
 
 def read_untrusted(path: Path, limit: int = 4096) -> str:
@@ -244,11 +259,12 @@ def _packed(refs: Sequence[tuple[str, str]]) -> str:
 
 
 def set_aside_all(folder: Path, trash: Path) -> None:
-    """Take everything in a folder of workshops, worktrees or slots away by rename."""
+    """Take everything in a folder of workshops, worktrees or slots away by rename.
+
+    What cannot be moved stays, and is told. Raises OSError where the folder itself is the trouble.
+    """
     for path in folder.iterdir():
-        to_trash(path, trash)
-
-
-def to_trash(path: Path, trash: Path) -> None:
-    """Take one thing away by rename, to be deleted later. Raises OSError."""
-    path.rename(trash / secrets.token_hex(8))
+        try:
+            to_trash(path, trash)
+        except OSError:
+            log.exception("left_where_it_is", path=str(path))

@@ -1,22 +1,24 @@
 """The janitor: removes what was kept long enough, deletes what left by rename, and packs."""
 
 import math
+import os
 
 import anyio
 import anyio.to_thread
 
 from alluvium_like.clock import monotonic
 from alluvium_like.config.tables import Retention
-from alluvium_like.errors import AlluviumError
+from alluvium_like.deletion import empty
 from alluvium_like.log import get_logger
-from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
+from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, somebody_waits
 from alluvium_like.stages.retention import Removal
 from alluvium_like.stages.sweep import carry_out, survey
-from alluvium_like.stages.trash import empty
 
 log = get_logger(__name__)
 
 _SWEEP_SECONDS = 6 * 3600.0
+_MUCH_TRASH = 500
+_PATIENCE_SECONDS = 600.0
 
 
 class Janitor:
@@ -27,24 +29,18 @@ class Janitor:
         self._sweeping = anyio.Lock()
         self._next_sweep = -math.inf
         self._limits: Retention | None = None
+        self._emptied = -math.inf
+        self._stuck: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Keep house until the daemon stops; what could not be done is tried again later."""
         parts = self._parts
         while not parts.runs.stopping:
-            if self._is_sweep_due():
+            for chore in (self._sweep_if_due, self._empty_trash, self._tidy):
                 try:
-                    await self.sweep()
-                except (AlluviumError, OSError):
+                    await chore()
+                except Exception:  # no chore holds up another, nor ends the daemon
                     log.exception("housekeeping_failed")
-            try:
-                await anyio.to_thread.run_sync(empty, parts.workspace.trash, self._is_stopping)
-            except OSError:
-                log.exception("trash_not_emptied")
-            try:
-                await parts.integration.tidy()
-            except AlluviumError:
-                log.exception("repository_not_packed")
             await parts.wakes.janitor.wait(SLOW_LOOK_SECONDS)
 
     async def sweep(self) -> list[Removal]:
@@ -64,9 +60,42 @@ class Janitor:
             parts.wakes.janitor.set()
         return gone
 
-    def _is_sweep_due(self) -> bool:
+    async def _sweep_if_due(self) -> None:
         limits = self._parts.settings.current.retention
-        return limits != self._limits or monotonic() >= self._next_sweep
+        if limits != self._limits or monotonic() >= self._next_sweep:
+            await self.sweep()
+
+    async def _empty_trash(self) -> None:
+        """Delete while there is nothing better to do: in a burst the processors are the agents'.
+
+        It is not put off when much has gathered, nor for long. What could not be deleted is tried
+        again with what comes next, or then.
+        """
+        parts, trash, now = self._parts, self._parts.workspace.trash, monotonic()
+        found = frozenset(await anyio.to_thread.run_sync(os.listdir, trash))
+        late = now >= self._emptied + _PATIENCE_SECONDS
+        if not found:
+            self._emptied = now
+        if not found or (found <= self._stuck and not late):
+            return
+        urgent = late or len(found - self._stuck) > _MUCH_TRASH
+        if not urgent and (self._is_busy() or await somebody_waits(parts)):
+            return
+        interrupted = self._is_stopping if urgent else self._is_busy
+        self._stuck = frozenset()
+        try:
+            await anyio.to_thread.run_sync(empty, trash, interrupted)
+        except OSError:
+            log.exception("trash_not_emptied")
+            self._stuck = found.intersection(await anyio.to_thread.run_sync(os.listdir, trash))
+        if not interrupted():
+            self._emptied = now
+
+    async def _tidy(self) -> None:
+        await self._parts.integration.tidy()
+
+    def _is_busy(self) -> bool:
+        return self._is_stopping() or not self._parts.runs.none_live
 
     def _is_stopping(self) -> bool:
         return self._parts.runs.stopping

@@ -1,10 +1,12 @@
 """What the stages share: built once by the supervisor, handed to each."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
 
+from alluvium_like.clock import utc_after, utc_now
 from alluvium_like.config import Config
 from alluvium_like.errors import StoreError
 from alluvium_like.execution.process import StopRequest
@@ -23,6 +25,7 @@ log = get_logger(__name__)
 
 SLOW_LOOK_SECONDS = 60.0
 """How often a stage looks without having been woken."""
+_FAR = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -44,21 +47,22 @@ class Settings:
 
 
 class _Echo(Wake):
-    """A wake that another one follows; each has one stage that waits for it."""
+    """A wake that others follow; each has one stage that waits for it."""
 
-    def __init__(self, follower: Wake) -> None:
+    def __init__(self, *followers: Wake) -> None:
         super().__init__()
-        self._follower = follower
+        self._followers = followers
 
     def set(self) -> None:
         super().set()
-        self._follower.set()
+        for follower in self._followers:
+            follower.set()
 
 
 @dataclass(frozen=True, slots=True)
 class Wakes:
     """One wake a stage; `idle`, set when an attempt, a look of the lane or at the remote is over,
-    wakes two.
+    wakes three: the stages that hold off while there is something better to do follow it.
     """
 
     intake: Wake = field(default_factory=Wake)
@@ -71,7 +75,7 @@ class Wakes:
     idle: Wake = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "idle", _Echo(self.warmer))
+        object.__setattr__(self, "idle", _Echo(self.warmer, self.janitor))
 
     def set_all(self) -> None:
         """Let every stage look, as after a reload."""
@@ -106,6 +110,11 @@ class Runs:
             request, ended = self._live[key]
             request.stop(ending)
             await ended.wait()
+
+    @property
+    def none_live(self) -> bool:
+        """Tell whether nothing runs."""
+        return not self._live
 
     def is_live(self, key: str) -> bool:
         """Tell whether something runs for `key`."""
@@ -159,6 +168,11 @@ async def last_pulled(parts: "Parts") -> Pulled | None:
     return Pulled(*words) if words else None
 
 
+async def somebody_waits(parts: "Parts") -> bool:
+    """Tell whether a task waits for a slot, or will soon: what is not urgent holds off then."""
+    return await parts.store.next_runnable(utc_now(), utc_after(_FAR)) is not None
+
+
 async def tell_condition(parts: "Parts", name: str, reason: str, repository: str = "") -> None:
     """Say what holds a stage up; where the store itself is the trouble, the log has to do."""
     try:
@@ -194,5 +208,5 @@ class Parts:
 
     def slot(self, name: str) -> Workshop:
         """Return the places of one throw-away tree for tests."""
-        root: Path = self.workspace.slots
-        return Workshop(name, root / f"{name}.git", root / name)
+        folder: Path = self.workspace.slots / name
+        return Workshop(name, folder / "repo.git", folder / "tree", folder)

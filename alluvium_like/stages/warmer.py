@@ -6,19 +6,15 @@ counts as used, and is begun anew.
 """
 
 import math
-from datetime import timedelta
 
 import anyio
 import anyio.abc
 
-from alluvium_like.clock import utc_after, utc_now
 from alluvium_like.gitrepo.cleaning import Interrupted
 from alluvium_like.log import get_logger
-from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.parts import Parts, somebody_waits
 
 log = get_logger(__name__)
-
-_FAR = timedelta(days=1)
 
 
 class Warmer:
@@ -47,7 +43,7 @@ class Warmer:
 
     async def _look(self) -> None:
         parts = self._parts
-        while self._is_due() and not await self._somebody_waits():
+        while self._is_due() and not await somebody_waits(parts):
             done = await parts.warm.tend(
                 parts.integration.source(), self._wanted(), lambda: parts.runs.stopping
             )
@@ -62,7 +58,3 @@ class Warmer:
         """Return how many trees there shall be: one for each agent that may run."""
         safety = self._parts.settings.current.safety
         return min(safety.max_workers, safety.warm_worktrees)
-
-    async def _somebody_waits(self) -> bool:
-        task = await self._parts.store.next_runnable(utc_now(), utc_after(_FAR))
-        return task is not None

@@ -10,13 +10,13 @@ import anyio.to_thread
 
 from alluvium_like.config import load_config
 from alluvium_like.config.tables import Retention
+from alluvium_like.deletion import empty
 from alluvium_like.gitrepo.runner import Git
 from alluvium_like.gitrepo.tidy import tidy
 from alluvium_like.lock import is_locked, workspace_lock
 from alluvium_like.log import logging_to
 from alluvium_like.stages.retention import Removal
 from alluvium_like.stages.sweep import carry_out, survey
-from alluvium_like.stages.trash import empty
 from alluvium_like.store.writer import Store
 from alluvium_like.surface.client import call
 from alluvium_like.workspace import Workspace

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from alluvium_like.deletion import empty
 from alluvium_like.durable import fsync_dir, rename_noreplace
 from alluvium_like.errors import AlluviumError, DaemonRunning
 from alluvium_like.guarded import open_folder, read_regular
 from alluvium_like.lock import workspace_lock
-from alluvium_like.stages.trash import disk_size, empty, throw_away
+from alluvium_like.stages.trash import disk_size, throw_away
 from alluvium_like.task import display_name
 from alluvium_like.workspace import Workspace
 

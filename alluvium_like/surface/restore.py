@@ -19,6 +19,7 @@ from typing import Final
 import anyio
 
 from alluvium_like.config import load_config
+from alluvium_like.deletion import empty
 from alluvium_like.durable import fsync_dir, rename_noreplace, sync_file_system
 from alluvium_like.errors import ConfigError, WorkspaceError
 from alluvium_like.gitrepo.bundle import (
@@ -33,7 +34,6 @@ from alluvium_like.gitrepo.owner import NEW_BRANCH
 from alluvium_like.gitrepo.runner import Git, full_ref
 from alluvium_like.lifecycle import Condition, State
 from alluvium_like.lock import workspace_lock
-from alluvium_like.stages.trash import empty
 from alluvium_like.store.rows import Row, to_task
 from alluvium_like.store.writer import Store
 from alluvium_like.surface.checks import (

@@ -91,7 +91,7 @@ async def test_a_stop_waits_for_one_batch_and_the_rest_stays_in_the_inbox(
         await Intake(parts, ignore_settle=True).look(set())
         claimed = sum((await parts.store.counts()).values())
         assert 0 < claimed <= 16
-        assert len(os.listdir(parts.workspace.inbox)) == count - claimed  # noqa: PTH208
+        assert len(os.listdir(parts.workspace.inbox)) == count - claimed
 
 
 async def test_events_do_not_have_a_full_inbox_listed_for_each_of_them(

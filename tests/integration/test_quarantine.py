@@ -60,7 +60,7 @@ def test_an_item_of_any_name_is_told_and_comes_back_as_it_was(
     assert isinstance(document["bytes"], int)
     assert document["bytes"] > 0
     release(space, entry)
-    assert os.listdir(os.fsencode(space.inbox)) == [name]  # noqa: PTH208
+    assert os.listdir(os.fsencode(space.inbox)) == [name]
     assert Path(os.fsdecode(os.path.join(os.fsencode(space.inbox), name))).read_text() == "x"  # noqa: PTH118
     assert entries(space) == []
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alluvium_like.stages import trash as module
-from alluvium_like.stages.trash import disk_size, empty, is_really_there, throw_away
+from alluvium_like.deletion import empty
+from alluvium_like.stages.trash import disk_size, is_really_there, throw_away
 
 
 def never() -> bool:
@@ -46,24 +46,6 @@ def test_what_is_nested_deeper_than_any_stack_is_deleted(tmp_path: Path) -> None
     assert disk_size(trash) > 0
     empty(trash, never)
     assert list(trash.iterdir()) == []
-
-
-def test_what_cannot_be_deleted_is_told_and_holds_up_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in "abc":
-        (tmp_path / name).write_text(name)
-    real = module._delete
-
-    def refuse_b(folder: int, name: str, trash: int, depth: int) -> None:
-        if name == "b":
-            raise PermissionError(1, "Operation not permitted", name)
-        real(folder, name, trash, depth)
-
-    monkeypatch.setattr(module, "_delete", refuse_b)
-    with pytest.raises(PermissionError):
-        empty(tmp_path, never)
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 def test_a_stop_leaves_the_rest_for_later(tmp_path: Path) -> None:

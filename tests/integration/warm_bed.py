@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from alluvium_like.errors import GitFailed
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo.runner import Git, Identity
@@ -280,3 +282,32 @@ DEEDS: list[Callable[[Path], None]] = [
     *(same_second, moved_in, swapped, nested, ignored, locked, links, kinds, modes, deleted),
     *(second_names, empty_folders, git_state, commits),
 ]
+
+
+def only_owners_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let renames fail for us as the kernel lets them fail for whoever is not root."""
+    real = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        held = source.lstat().st_mode
+        moves_folder = stat.S_ISDIR(held) and source.parent != target.parent
+        locked = [source] if moves_folder and not held & stat.S_IWUSR else []
+        locked += [p for p in (source.parent, target.parent) if p.stat().st_mode & 0o300 != 0o300]
+        if locked:
+            raise PermissionError(13, "Permission denied", str(locked[0]))
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+
+
+def nest(folder: Path, depth: int, leaf: str = "") -> None:
+    """Make folders in folders, deeper than any path may be long."""
+    fd = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("dd", dir_fd=fd)
+        inner = os.open("dd", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    if leaf:
+        os.close(os.open(leaf, os.O_CREAT, dir_fd=fd))
+    os.close(fd)
