@@ -17,6 +17,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from alluvium_like.deletion import empty
 from alluvium_like.errors import AlluviumError, UsageError, WorkspaceError
 from alluvium_like.store.snapshot import take_snapshot
 from alluvium_like.store.writer import Store
@@ -135,6 +136,7 @@ def test_what_cannot_be_saved_is_told_and_holds_up_nothing(
     made = restore(file, tmp_path / "new")
     assert not (made.workspace.task("t").root / "fifo").exists()
     assert not os.path.lexists(made.workspace.prompt_template)
+    empty(tmp_path, lambda: False)  # too deep for whoever tidies up after tests
 
 
 def test_files_that_change_while_they_are_read_break_nothing(

@@ -5,6 +5,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import pytest
@@ -195,8 +196,9 @@ async def test_what_git_does_not_open_is_nobodys_business(place: Place) -> None:
     (tree / ".gitkeep").symlink_to("a/pipe")
     (tree / "build").mkdir()
     (tree / "build" / ".gitattributes").symlink_to(tree / "a" / "pipe")
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(Path(os.path.relpath(git_dir)) / "fsmonitor--daemon.ipc"))
+    with socket.socket(socket.AF_UNIX) as server, TemporaryDirectory() as short:
+        server.bind(f"{short}/s")  # such a path must be short
+        Path(short, "s").rename(git_dir / "fsmonitor--daemon.ipc")
     (git_dir / "hooks").mkdir(exist_ok=True)
     (git_dir / "hooks" / "pre-commit").symlink_to(tree / "run.sh")
     (git_dir / "hooks" / "more").symlink_to(tree)

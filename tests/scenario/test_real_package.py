@@ -10,8 +10,8 @@ from bed import Bed
 
 PACKAGE = "click==8.1.8"
 TESTS = (
-    f"PYTHONPATH=src {sys.executable} -m pytest -q -p no:cacheprovider -p no:asyncio "
-    "-o filterwarnings=default"
+    f"TMPDIR=$(mktemp -d) PYTHONPATH=src {sys.executable} -m pytest -q -p no:cacheprovider "
+    "-p no:asyncio -o filterwarnings=default"
 )
 
 

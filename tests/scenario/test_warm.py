@@ -26,6 +26,11 @@ git update-index --skip-worktree AGENTS.md; chmod 600 AGENTS.md
 """
 
 
+def _is_later(marker: Path, file: Path) -> bool:
+    """Tell whether the checkout that wrote a file is over."""
+    return marker.stat().st_ctime_ns >= file.stat().st_ctime_ns
+
+
 class WarmBed:
     """A workspace whose daemon calls git through a script that writes each call down."""
 
@@ -63,6 +68,7 @@ class WarmBed:
             return len(found) == trees and all(
                 (one / "marker").exists()
                 and (one / "tree" / having).exists()
+                and _is_later(one / "marker", one / "tree" / having)
                 and not (one / "tree" / "build").exists()
                 for one in found
             )
