@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from alluvium_like.deletion import make_movable
 from alluvium_like.durable import fsync_dir
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -22,6 +23,7 @@ def throw_away(root: Path, inside: Sequence[str], trash: Path) -> None:
     try:
         for folder in folders:
             opened.append(os.open(folder, _FOLDER, dir_fd=opened[-1]))
+        make_movable(name, opened[-1])
         os.rename(name, trash / secrets.token_hex(8), src_dir_fd=opened[-1])
         os.fsync(opened[-1])
     finally:

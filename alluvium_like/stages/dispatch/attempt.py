@@ -13,6 +13,7 @@ import anyio.to_thread
 import structlog
 
 from alluvium_like.agents.evidence import read_claim, read_question
+from alluvium_like.deletion import make_movable
 from alluvium_like.errors import AlluviumError
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, StopRequest, run_supervised
@@ -89,6 +90,7 @@ async def _keep_workshop(parts: Parts, task: Task, prepared: Prepared, work: Har
 
     def keep() -> None:
         with own_path(tasks, *where.parts) as folder:
+            make_movable(prepared.workshop.git_dir)
             os.rename(prepared.workshop.git_dir, "workshop.git", dst_dir_fd=folder)
 
     try:
