@@ -1,7 +1,16 @@
-"""Time: UTC for what is stored, monotonic for every deadline."""
+"""Time: UTC for what is stored, monotonic for every deadline.
+
+The time of day may be set, so nothing rests on it alone. Even monotonic time may run on while we
+do not (a stopped process, a frozen container): a deadline of others counts what we saw pass.
+"""
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import anyio
+
+_SLICE_SECONDS: Final = 1.0
 
 
 def utc_now() -> str:
@@ -18,6 +27,28 @@ def utc_after(delay: timedelta) -> str:
 def utc_stamp() -> str:
     """Return the time of day as `20260516T101530Z`, as task ids begin."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def time_of_day() -> float:
+    """Return the time of day in seconds since 1970; it may be set at any moment, either way."""
+    return time.time()
+
+
+def seconds_since_boot() -> float:
+    """Return seconds that nobody sets; other than monotonic ones they count sleep of the machine.
+
+    On macOS it is the C library's monotonic clock that does so, and Python's that does not.
+    """
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+async def sleep_awake(seconds: float) -> None:
+    """Sleep for so long, not counting time in which this process did not run, but for a second."""
+    left = seconds
+    while left > 0:
+        part = min(left, _SLICE_SECONDS)
+        await anyio.sleep(part)
+        left -= part
 
 
 def monotonic() -> float:

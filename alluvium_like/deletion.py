@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from alluvium_like.failpoint import step
 from alluvium_like.log import get_logger
 
 log = get_logger(__name__)
@@ -28,10 +29,12 @@ def to_trash(path: Path, trash: Path) -> None:
     """
     try:
         make_movable(path)
-        path.rename(trash / secrets.token_hex(8))
+        with step("trash.move"):
+            path.rename(trash / secrets.token_hex(8))
     except PermissionError:
         log.exception("not_moved_to_trash", path=str(path))
-        path.rename(path.with_name(f".left-{secrets.token_hex(8)}"))
+        with step("trash.leave"):
+            path.rename(path.with_name(f".left-{secrets.token_hex(8)}"))
 
 
 def make_movable(path: Path | str, folder: int | None = None) -> None:
@@ -89,7 +92,8 @@ def _enter(name: str, around: list[_Open], device: int) -> None:
     make_movable(name, here.fd)
     if len(around) > _DEEPEST:
         piece = secrets.token_hex(8)
-        os.rename(name, piece, src_dir_fd=here.fd, dst_dir_fd=around[0].fd)
+        with step("trash.split"):
+            os.rename(name, piece, src_dir_fd=here.fd, dst_dir_fd=around[0].fd)
         around[0].left.append(piece)
         return
     fd = os.open(name, _FOLDER, dir_fd=here.fd)

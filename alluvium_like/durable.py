@@ -10,6 +10,8 @@ import os
 import sys
 from pathlib import Path
 
+from alluvium_like.failpoint import step
+
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _RENAME_EXCL = 4  # macOS renamex_np
@@ -67,9 +69,12 @@ def write_durable(path: Path, data: bytes) -> None:
     with part.open("wb") as stream:
         stream.write(data)
         stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    fsync_dir(path.parent)
+        with step("write.sync"):
+            os.fsync(stream.fileno())
+    with step("write.rename"):
+        part.replace(path)
+    with step("write.sync_folder"):
+        fsync_dir(path.parent)
 
 
 def _native_rename(source: bytes, target: bytes) -> int:

@@ -33,6 +33,18 @@ class StoreError(AlluviumError):
     """The store cannot be opened or trusted."""
 
 
+class StoreUnavailable(StoreError):
+    """The store cannot be used now: it is locked, its disk is full or in trouble; try again."""
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full
+
+
+class StoreDamaged(StoreError):
+    """The store holds what cannot be right; it is left as it is, and nobody goes on with it."""
+
+
 class StaleTransition(AlluviumError):
     """The task was no longer in the state that the caller expected; somebody else was first."""
 

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from alluvium_like.failpoint import step
+from alluvium_like.trouble import trouble_of
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe without a writer, or a file under somebody's lease, must not hold the daemon up.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_HALF = ".placing"
 _GROWING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -31,25 +35,35 @@ def own_path(trusted: Path, *names: str) -> Iterator[int]:
 
 def place(folder: int, name: str, text: str) -> None:
     """Place a file, whole or not at all."""
-    part = f".{name}.tmp"
+    part = f".{name}{_HALF}"
     _clear_way(folder, part, name)
     if exists(folder, part):
         os.unlink(part, dir_fd=folder)
     with os.fdopen(os.open(part, _NEW_FILE, 0o644, dir_fd=folder), "wb") as stream:
         stream.write(text.encode("utf-8", "backslashreplace"))
-    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    with step("file.place"):
+        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def link_into(folder: int, name: str, source: Path) -> None:
     """Place a second name of a file of ours; what it was before is replaced."""
-    part = f".{name}.tmp"
+    part = f".{name}{_HALF}"
     _clear_way(folder, part, name)
     if exists(folder, part):
         os.unlink(part, dir_fd=folder)
-    os.link(source, part, dst_dir_fd=folder, follow_symlinks=False)
-    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    with step("file.link"):
+        os.link(source, part, dst_dir_fd=folder, follow_symlinks=False)
+    with step("file.replace"):
+        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
     if exists(folder, part):  # both were the same file: then a rename does nothing
         os.unlink(part, dir_fd=folder)
+
+
+def drop_halves(folder: int) -> None:
+    """Delete what was being placed here when the daemon died."""
+    for name in os.listdir(folder):
+        if name.startswith(".") and name.endswith(_HALF) and is_regular(folder, name):
+            os.unlink(name, dir_fd=folder)
 
 
 def append(folder: int, name: str, data: bytes) -> None:
@@ -80,7 +94,9 @@ def own_folder(parent: int, name: str) -> Iterator[int]:
     """Open the real, usable folder `name` below `parent`, making it where it is missing."""
     try:
         descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
-    except OSError:
+    except OSError as error:
+        if trouble_of(error):
+            raise  # it may well be real and usable
         if exists(parent, name):
             rename_aside(parent, name)
         os.mkdir(name, 0o755, dir_fd=parent)
@@ -130,4 +146,5 @@ def free_name(folder: int, name: str) -> str:
 
 def rename_aside(folder: int, name: str) -> None:
     """Get `name` out of the way."""
-    os.rename(name, free_name(folder, f"{name}.aside"), src_dir_fd=folder, dst_dir_fd=folder)
+    with step("file.set_aside"):
+        os.rename(name, free_name(folder, f"{name}.aside"), src_dir_fd=folder, dst_dir_fd=folder)

@@ -81,9 +81,11 @@ class Ending(StrEnum):
     EXITED = "exited"
     TIMED_OUT = "timed_out"
     NOT_STARTED = "not_started"
+    HELD = "held"  # not started: somebody else had a hand in what it was to be given
     CANCELLED = "cancelled"
     SHUTDOWN = "shutdown"
     LOST = "lost"  # the daemon died; found at the next start
+    MACHINE = "machine"  # lacked room, processes, the store; not the agent's doing
 
 
 class Claim(StrEnum):
@@ -129,8 +131,10 @@ def judge_attempt(facts: AttemptFacts) -> AttemptVerdict:
     """Apply the table of attempt ends; the order of the rows is their precedence."""
     if facts.ending is Ending.CANCELLED:
         return AttemptVerdict.CANCELLED
-    if facts.ending in (Ending.SHUTDOWN, Ending.LOST):
+    if facts.ending in (Ending.SHUTDOWN, Ending.LOST, Ending.MACHINE):
         return AttemptVerdict.AGAIN_UNCOUNTED
+    if facts.ending is Ending.HELD:
+        return AttemptVerdict.ASK_HUMAN
     if facts.ending is not Ending.EXITED or facts.exit_code != 0:
         return AttemptVerdict.RETRY
     if facts.asked_human or facts.claim is Claim.NEEDS_HUMAN:
@@ -145,11 +149,14 @@ def judge_attempt(facts: AttemptFacts) -> AttemptVerdict:
 
 
 class Condition(StrEnum):
-    """What may hold for the daemon as a whole; `status` shows it with its reason."""
+    """What may hold for the daemon as a whole; `status` shows it with its reason.
+
+    None of it is trouble of the machine: that is never stored, see `trouble`.
+    """
 
     PAUSED = "paused"
     BASE_RED = "base_red"
     INTAKE = "intake"
-    DISK = "disk"
+    CLOCK = "clock"
     LANE = "lane"
     UPSTREAM = "upstream"

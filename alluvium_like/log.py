@@ -10,7 +10,7 @@ import logging.handlers
 import queue
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -53,6 +53,7 @@ def logging_to(
             _formatter(shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
         )
         handlers.append(to_terminal)
+    logging.raiseExceptions = False  # a log on a full disk would fill stderr with tracebacks
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     handover = _Handover(records)
     writer = logging.handlers.QueueListener(records, *handlers)
@@ -72,7 +73,8 @@ def logging_to(
         root.removeHandler(handover)
         writer.stop()
         for handler in handlers:
-            handler.close()
+            with suppress(OSError):  # a disk that is full or broken
+                handler.close()
 
 
 def _formatter(

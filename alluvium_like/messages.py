@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 
 from alluvium_like.lifecycle import Ending
 from alluvium_like.task import Task
@@ -44,6 +45,31 @@ def attempt_failed(ending: Ending, exit_code: int | None, detail: str) -> str:
     if exit_code:
         return f"the agent ended with exit code {exit_code}"
     return detail
+
+
+def input_changed(what: str, first: str, last: str, others: Sequence[str], own: bool) -> str:
+    """Say that what a task was given is not what was dropped, when, and who may have done it."""
+    when = f"at {first}" if first == last else f"between {first} and {last}"
+    if others:
+        agents = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if others[5:] else "")
+        who = f"{agents} ran then, and its own agent" if own else f"{agents} ran then"
+    else:
+        who = "no agent ran then"
+    return (
+        f"somebody changed {what} {when}, after it was claimed; {who}. Look at it: 'retry' takes "
+        "it as it is now, else 'cancel'"
+    )
+
+
+def clock_moved(by: timedelta) -> str:
+    """Say why nothing is removed because of its age."""
+    hours = abs(by) / timedelta(hours=1)
+    much = f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"
+    way = "ahead" if by > timedelta() else "back"
+    return (
+        f"the clock was set {much} {way}: nothing is removed because of its age until it has gone "
+        "on steadily for a day; 'alluvium-like gc' removes it at once"
+    )
 
 
 def conflict_reason(base_branch: str, paths: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from alluvium_like.clock import utc_now
 from alluvium_like.config import Config, load_config
 from alluvium_like.config.load import changed_keys
 from alluvium_like.config.tables import RESTART_KEYS
-from alluvium_like.errors import AlluviumError, ConfigError, WorkspaceError
+from alluvium_like.errors import AlluviumError, ConfigError, StoreError, WorkspaceError
 from alluvium_like.execution.adopt import become_subreaper, reap_orphans
 from alluvium_like.inbox.lease import ignore_lease_signals
 from alluvium_like.lifecycle import ACTIVE, Condition, State
@@ -29,6 +29,7 @@ from alluvium_like.stages.dispatch.pool import Dispatch
 from alluvium_like.stages.intake import Intake
 from alluvium_like.stages.integrate.lane import Lane
 from alluvium_like.stages.janitor import Janitor
+from alluvium_like.stages.keeper import Keeper
 from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.opening import open_parts
 from alluvium_like.stages.parts import Parts
@@ -39,6 +40,7 @@ from alluvium_like.surface.actions import Actions
 from alluvium_like.surface.housekeeping import document
 from alluvium_like.surface.readiness import notify, watchdog_seconds
 from alluvium_like.surface.server import Method, serve_control
+from alluvium_like.trouble import explain, trouble_of
 from alluvium_like.workspace import Workspace
 
 log = get_logger(__name__)
@@ -101,6 +103,9 @@ async def _with_parts(workspace: Workspace, config: Config, work: _Work) -> None
         raise
     except Exception as error:
         log.exception("daemon_failed")
+        trouble = trouble_of(error)
+        if trouble is not None:
+            raise AlluviumError(f"{explain(trouble, error)}, and try again") from error
         raise AlluviumError(
             f"the daemon failed: {error!r}; {workspace.log_file} says where"
         ) from error
@@ -137,6 +142,7 @@ class Supervisor:
         self._lane = Lane(parts)
         self._upstream = Upstream(parts)
         self._janitor = Janitor(parts)
+        self._keeper = Keeper(parts)
         self._warmer = Warmer(parts)
         self._notify = follower
         self._started_at = utc_now()
@@ -147,7 +153,8 @@ class Supervisor:
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._listen_to_signals)
             outer.start_soon(reap_orphans)
-            await outer.start(partial(serve_control, self._parts.workspace, self._methods()))
+            tell = self._parts.health.tell
+            await outer.start(partial(serve_control, self._parts.workspace, self._methods(), tell))
             async with anyio.create_task_group() as stages:
                 for stage in (
                     self._intake.run,
@@ -156,11 +163,13 @@ class Supervisor:
                     self._upstream.run,
                     self._janitor.run,
                     self._notify.run,
+                    self._keeper.run,
                 ):
                     stages.start_soon(stage)
                 if not self._until_idle:  # else there is no next task to make it for
                     stages.start_soon(self._warmer.run)
                 outer.start_soon(self._feed_watchdog)
+                outer.start_soon(self._stop_when_damaged)
                 outer.start_soon(self._enforce_grace, stages.cancel_scope)
                 if self._until_idle:
                     outer.start_soon(self._stop_when_idle)
@@ -168,6 +177,20 @@ class Supervisor:
                 log.info("daemon_ready", pid=os.getpid(), version=__version__)
             log.info("daemon_stopped")
             outer.cancel_scope.cancel()
+        self._require_health()
+
+    def _require_health(self) -> None:
+        """Raise what ended the work before its time."""
+        health = self._parts.health
+        if health.damage is not None:
+            raise health.damage
+        if self._until_idle and health.told:
+            reasons = "; ".join(f"{told.name}: {told.reason}" for told in health.told)
+            raise AlluviumError(f"not all could be done: {reasons}")
+
+    async def _stop_when_damaged(self) -> None:
+        await self._parts.health.damaged.wait()
+        self.stop(now=True)
 
     def stop(self, *, now: bool = False) -> None:
         """Let nothing new begin and end what runs; `now` without any grace."""
@@ -262,7 +285,10 @@ class Supervisor:
         if period is None:
             return
         while True:
-            await self._parts.store.get_meta("workspace_id")
+            try:
+                await self._parts.store.get_meta("workspace_id")
+            except StoreError as error:  # known, shown and looked after: no reason to be killed
+                self._parts.health.tell(error)
             if self._intake.seconds_since_look() < _SCANNER_PATIENCE_SECONDS:
                 notify("WATCHDOG=1")
             await anyio.sleep(period / 2)
@@ -273,6 +299,16 @@ class Supervisor:
         self.stop()
 
     async def _is_idle(self) -> bool:
+        try:
+            return await self._has_no_work()
+        except StoreError as error:
+            if not self._parts.health.tell(error):
+                raise
+            return False
+
+    async def _has_no_work(self) -> bool:
+        if not self._parts.health.is_well:
+            return self._dispatch.idle and self._lane.idle
         if not (self._intake.idle and self._dispatch.idle and self._lane.idle):
             return False
         if not self._upstream.idle:

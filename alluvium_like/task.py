@@ -21,7 +21,7 @@ class Task:
     its work from what others did when the base's history is rewritten. `failures` counts the
     attempts that count against `retries`. `kind` is `item`, `revert` (of the landed task `reverts`)
     or `upstream` (what others pushed); `approved_commit` is the work that a person allowed to touch
-    protected paths.
+    protected paths; `input_seal` tells whether what was dropped is as it was (`inbox/seal.py`).
     """
 
     seq: int
@@ -46,6 +46,7 @@ class Task:
     kind: TaskKind
     reverts: str
     approved_commit: str
+    input_seal: str
     created_at: str
     updated_at: str
 
@@ -91,7 +92,8 @@ class Landing:
     old_commit: str
     new_commit: str
     state: str
-    reason: str
+    reason: str = ""
+    updated_at: str = ""
 
 
 def new_task_id(name: str) -> str:

@@ -146,6 +146,11 @@ class Workspace:
         return self.state / "daemon.pid"
 
     @property
+    def board(self) -> Path:
+        """What the machine lacks now, as the daemon that runs sees it; for `status`."""
+        return self.state / "daemon.board"
+
+    @property
     def socket(self) -> Path:
         """The control socket, mode 0600."""
         return self.state / "control.sock"

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from alluvium_like.failpoint import step
 from alluvium_like.guarded import (
     exists,
     free_name,
@@ -21,6 +22,7 @@ from alluvium_like.guarded import (
     read_regular,
 )
 from alluvium_like.lifecycle import Claim
+from alluvium_like.trouble import trouble_of
 
 _MAX_RESULT_BYTES = 256 * 1024
 _MAX_QUESTION_BYTES = 64 * 1024
@@ -38,17 +40,22 @@ class ClaimRead:
     problem: str
 
 
-_NO_CLAIM = ClaimRead(Claim.NOTHING, "", "")
+NO_CLAIM = ClaimRead(Claim.NOTHING, "", "")
 
 
 def read_claim(agent_dir: Path) -> ClaimRead:
-    """Read the agent's own word on its attempt; a missing file is no claim and no problem."""
+    """Read the agent's own word on its attempt; a missing file is no claim and no problem.
+
+    Raises OSError where the machine is in trouble: what cannot be read now is not unsaid.
+    """
     try:
         with open_folder(agent_dir) as folder:
             raw = read_regular(folder, "result.json", _MAX_RESULT_BYTES + 1)
     except FileNotFoundError:
-        return _NO_CLAIM
+        return NO_CLAIM
     except OSError as error:
+        if trouble_of(error):
+            raise
         return _unclear(f"cannot be read: {error.strerror}")
     if raw is None:
         return _unclear("is not a regular file")
@@ -62,11 +69,16 @@ def read_claim(agent_dir: Path) -> ClaimRead:
 
 
 def read_question(agent_dir: Path) -> str | None:
-    """Return what needs_human.md asks, at most 64 KiB of it, or None when there is no such file."""
+    """Return what needs_human.md asks, at most 64 KiB of it, or None when there is no such file.
+
+    Raises OSError where the machine is in trouble.
+    """
     try:
         with open_folder(agent_dir) as folder:
             return _question_in(folder)
-    except OSError:
+    except OSError as error:
+        if trouble_of(error):
+            raise
         return None
 
 
@@ -93,7 +105,9 @@ def put_aside(agent_dir: Path, attempt: int) -> None:
     ):
         for name in _OF_ONE_ATTEMPT:
             if exists(folder, name):
-                os.rename(name, free_name(target, name), src_dir_fd=folder, dst_dir_fd=target)
+                free = free_name(target, name)
+                with step("evidence.keep"):
+                    os.rename(name, free, src_dir_fd=folder, dst_dir_fd=target)
 
 
 def give(agent_dir: Path, name: str, text: str) -> None:
@@ -121,6 +135,8 @@ def _question_in(folder: int) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if trouble_of(error):
+            raise
         return f"(needs_human.md cannot be read: {error.strerror})"
     if raw is None:
         return "(needs_human.md is not a regular file)"

@@ -48,7 +48,7 @@ def restore(
     made = make_from(file, path or chosen_path() or Path.cwd())
     print(f"restored: {made.workspace.root} ({made.tasks} tasks), as of {made.made_at}")
     for note in made.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     for finding in made.findings:
         print(printable(finding.line))
     if made.paused:

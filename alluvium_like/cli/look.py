@@ -74,9 +74,13 @@ def print_status(space: Workspace, *, as_json: bool = False) -> None:
     if as_json:
         print_json(now.document())
         return
-    daemon = f"running (pid {now.pid})" if now.running else "not running"
+    pid = f" (pid {now.pid})" if now.running else ""
+    print(f"daemon      {now.state}{pid}")
+    for told in now.degraded:
+        print(f"  {told.name:<9} {printable(told.reason)} (since {told.since})")
     print(f"workspace   {now.root}")
-    print(f"daemon      {daemon}")
+    if now.landing:
+        print(f"landing     {printable(now.landing)}")
     for condition in now.conditions:
         print(f"{condition.name:<11} {condition.reason} (since {condition.since})")
     print(f"inbox       {now.inbox}")

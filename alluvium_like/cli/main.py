@@ -6,6 +6,7 @@ import sys
 from typing import NoReturn
 
 from alluvium_like.cli.look import try_look
+from alluvium_like.cli.plain import printable
 from alluvium_like.errors import AlluviumError
 
 
@@ -18,12 +19,15 @@ def main() -> NoReturn:
         try:
             if not try_look(sys.argv[1:]):
                 from alluvium_like.cli.app import app
+                from alluvium_like.failpoint import arm
+
+                arm(os.environ)
 
                 app(prog_name="alluvium-like")
         finally:
             sys.stdout.flush()  # here, where a pipe that was closed is no surprise
     except AlluviumError as error:
-        print(f"alluvium-like: {error}", file=sys.stderr)
+        print(f"alluvium-like: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -32,7 +36,8 @@ def main() -> NoReturn:
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"alluvium-like: {where}{error.strerror or error}", file=sys.stderr)
+        text = printable(f"{where}{error.strerror or error}")
+        print(f"alluvium-like: {text}", file=sys.stderr)
         _drop_output()
         sys.exit(1)
     sys.exit(0)

@@ -1,10 +1,13 @@
 """What commands share that need no parser: the workspace that is meant, and output."""
 
 import json
+import re
 from pathlib import Path
 
 from alluvium_like.errors import WorkspaceError
 from alluvium_like.workspace import STATE_NAME, Workspace
+
+_NOT_ASCII = re.compile(r"[^\n -~]")
 
 
 def open_workspace(chosen: Path | None) -> Workspace:
@@ -21,8 +24,14 @@ def open_workspace(chosen: Path | None) -> Workspace:
 
 
 def print_json(document: object) -> None:
-    """Print one document for scripts."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+    """Print one document for scripts; what could steer a terminal is spelt as JSON's escapes."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    print(_NOT_ASCII.sub(_escape_unprintable, text))
+
+
+def _escape_unprintable(character: re.Match[str]) -> str:
+    found = character[0]
+    return found if found.isprintable() else json.dumps(found)[1:-1]
 
 
 def printable(text: str) -> str:

@@ -41,7 +41,7 @@ def submit(
         item = submit_text(space, name or "request.md", sys.stdin.buffer.read())
     else:
         item = submit_path(space, Path(path), name)
-    print(f"submitted: {item}")
+    print(f"submitted: {printable(item)}")
 
 
 def example_task() -> None:

@@ -28,6 +28,7 @@ from alluvium_like.config.values import (
 )
 
 AT_START: Final = "counts at the next start of the daemon"
+InboxWatch = Literal["auto", "events", "polling"]
 _TEST_SECONDS: Final = 1800
 # The longest is as good as for ever, and still a date.
 Days = Annotated[Seconds, Field(ge=0, le=100_000)]
@@ -195,6 +196,12 @@ class Safety(_Table):
         ge=0,
         description="How long an item must stay unchanged before it is taken; 0 takes it at once.",
     )
+    inbox_watch: InboxWatch = Field(
+        default="auto",
+        description='How arrivals are noticed. "events": the system tells of them at once. '
+        '"polling": the names in the inbox are listed every two seconds, for file systems that '
+        'are changed from elsewhere too. "auto" is polling on network mounts, else events.',
+    )
     shutdown_grace_seconds: Seconds = Field(
         default=10,
         ge=0,
@@ -212,6 +219,18 @@ class Safety(_Table):
         default=20_000_000_000,
         ge=0,
         description="How much all of them together may take up, in bytes.",
+    )
+    max_item_files: int = Field(
+        default=50_000,
+        ge=1,
+        description="How many files, folders and links one item may hold. What holds more is "
+        "moved to quarantine/.",
+    )
+    max_item_bytes: int = Field(
+        default=10_000_000_000,
+        ge=1,
+        description="How many bytes the files of one item may hold together, as large as a copy of "
+        "them would be: holes count, and so does every name of a file that has several.",
     )
     ignore_name_prefixes: Texts = Field(
         default=(".",), description="Items whose names begin so are left in the inbox."
@@ -254,6 +273,11 @@ class Retention(_Table):
     )
     failed_attempts_days: Days = Field(
         default=365, description="The same for failed and cancelled tasks."
+    )
+    history_days: Days = Field(
+        default=0,
+        description="How many days after its end the rows of a task whose folder is gone are kept: "
+        "its history, its attempts, what a person was asked. Commits that landed stay in Git.",
     )
     test_logs: int = Field(
         default=1000,

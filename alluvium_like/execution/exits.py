@@ -6,6 +6,7 @@ import subprocess
 import anyio
 from anyio import to_thread
 
+from alluvium_like.clock import sleep_awake
 from alluvium_like.execution.identity import open_pidfd
 
 
@@ -21,3 +22,23 @@ async def until_exit(child: subprocess.Popen[bytes]) -> None:
         await anyio.wait_readable(pidfd)
     finally:
         os.close(pidfd)
+
+
+async def ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Tell whether `child` ends in time, not counting time in which we could not see it.
+
+    It was stopped then too, or got more time than it may; the other way it would be killed for a
+    suspended machine or a paused container.
+    """
+    ended = False
+    async with anyio.create_task_group() as tasks:
+
+        async def give_up() -> None:
+            await sleep_awake(seconds)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(give_up)
+        await until_exit(child)
+        ended = True
+        tasks.cancel_scope.cancel()
+    return ended

@@ -20,14 +20,16 @@ from anyio import to_thread
 
 from alluvium_like.clock import monotonic
 from alluvium_like.execution.adopt import adopted_children, is_subreaper
-from alluvium_like.execution.exits import until_exit
+from alluvium_like.execution.exits import ends_within, until_exit
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.ladder import end_processes
 from alluvium_like.execution.marker import RunMarker
 from alluvium_like.execution.output import OutputPump
 from alluvium_like.execution.run import Run, bury_run, processes_of, start_run
 from alluvium_like.execution.scratch import scratch_file
+from alluvium_like.failpoint import step
 from alluvium_like.lifecycle import Ending
+from alluvium_like.trouble import trouble_of
 
 _SIGNAL_NAMES = {number.value: number.name for number in signal.Signals}
 
@@ -90,7 +92,8 @@ async def run_supervised(
     """Run to the end of every process, and say how it ended.
 
     `on_started` is awaited right after the spawn; what it raises ends the run and propagates.
-    What the system refuses to start is an ending, not an error.
+    What the system refuses to start is an ending, not an error; OSError is raised where the machine
+    is in trouble.
     """
     begun = monotonic()
     if stop.ending is not None:
@@ -98,6 +101,8 @@ async def run_supervised(
     try:
         run, output = await to_thread.run_sync(_start, spec)
     except OSError as error:
+        if trouble_of(error):
+            raise
         return RunEnd(Ending.NOT_STARTED, None, _refusal(spec, error), monotonic() - begun, 0)
     ending: Ending | None = None
     try:
@@ -124,34 +129,34 @@ def _start(spec: RunSpec) -> tuple[Run, OutputPump]:
         stdin = subprocess.DEVNULL
         if spec.stdin is not None:
             stdin = stack.enter_context(scratch_file(spec.stdin))
-        run = start_run(
-            spec.argv,
-            marker=spec.marker,
-            cwd=spec.cwd,
-            environment=spec.environment,
-            stdin=stdin,
-            stdout=output.stdout,
-            stderr=output.stderr,
-        )
+        with step(f"{spec.marker.kind}.spawn"):
+            run = start_run(
+                spec.argv,
+                marker=spec.marker,
+                cwd=spec.cwd,
+                environment=spec.environment,
+                stdin=stdin,
+                stdout=output.stdout,
+                stderr=output.stderr,
+            )
         abandon.pop_all()
     return run, output
 
 
 async def _first_end(run: Run, stop: StopRequest, seconds: float) -> Ending:
     ending = Ending.TIMED_OUT
-    with anyio.move_on_after(seconds):
-        async with anyio.create_task_group() as tasks:
+    async with anyio.create_task_group() as tasks:
 
-            async def watch() -> None:
-                nonlocal ending
-                await stop.requested.wait()
-                ending = stop.ending or ending
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(watch)
-            await until_exit(run.child)
-            ending = Ending.EXITED
+        async def watch() -> None:
+            nonlocal ending
+            await stop.requested.wait()
+            ending = stop.ending or ending
             tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+        if await ends_within(run.child, seconds):
+            ending = Ending.EXITED
+        tasks.cancel_scope.cancel()
     return ending
 
 

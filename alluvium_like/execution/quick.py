@@ -19,9 +19,10 @@ from anyio import to_thread
 
 from alluvium_like.errors import AlluviumError
 from alluvium_like.execution.adopt import bury_child, start_child
-from alluvium_like.execution.exits import until_exit
+from alluvium_like.execution.exits import ends_within, until_exit
 from alluvium_like.execution.marker import MARKER_VARIABLE, RunMarker
 from alluvium_like.execution.scratch import content_of, scratch_file
+from alluvium_like.failpoint import step
 
 
 class CommandTimedOut(AlluviumError, TimeoutError):
@@ -61,8 +62,9 @@ async def run_quick(
         source = subprocess.DEVNULL
         if stdin is not None:
             source = files.enter_context(scratch_file(stdin))
-        start = partial(start_child, argv, cwd=cwd, environment=environment, stdin=source)
-        child = await to_thread.run_sync(partial(start, stdout=stdout, stderr=stderr))
+        with step("command.spawn"):
+            start = partial(start_child, argv, cwd=cwd, environment=environment, stdin=source)
+            child = await to_thread.run_sync(partial(start, stdout=stdout, stderr=stderr))
         code = await _until_buried(child, timeout_seconds)
         if code is None:
             raise CommandTimedOut(argv, timeout_seconds)
@@ -73,9 +75,7 @@ async def _until_buried(child: subprocess.Popen[bytes], seconds: float) -> int |
     """Return the exit code, None after the deadline; the child is reaped in any case."""
     in_time = False
     try:
-        with anyio.move_on_after(seconds):
-            await until_exit(child)
-            in_time = True
+        in_time = await ends_within(child, seconds)
     finally:
         if not in_time:
             with suppress(ProcessLookupError, PermissionError):

@@ -7,6 +7,8 @@ before a signal is sent, the start time is compared again (see `identity`).
 import os
 import sys
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 _READ_BYTES = 4096
 
@@ -41,9 +43,8 @@ def read_row(pid: int) -> Row | None:
     fields = text.rpartition(b")")[2].split()
     # A main thread that ended alone looks like a zombie while its other threads run on.
     dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
-    return Row(
-        pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[19].decode("ascii"), dead
-    )
+    started = str(int(fields[19]) - _shift())
+    return Row(pid, int(fields[1]), int(fields[2]), int(fields[3]), started, dead)
 
 
 def all_rows() -> dict[int, Row]:
@@ -71,6 +72,24 @@ def with_descendants(rows: dict[int, Row], roots: set[int]) -> set[int]:
             found.add(pid)
             pending.extend(children.get(pid, ()))
     return found
+
+
+@cache
+def _shift() -> int:
+    """Return how many ticks the kernel adds to the starts that it shows us.
+
+    It does in a time namespace; a daemon in another one would not know its processes again.
+    """
+    try:
+        offsets = Path("/proc/self/timens_offsets").read_text(encoding="ascii")
+    except OSError:  # an older kernel
+        return 0
+    for line in offsets.splitlines():
+        clock, seconds, nanoseconds = line.split()
+        if clock == "boottime":
+            since_boot = int(seconds) * 10**9 + int(nanoseconds)
+            return since_boot * os.sysconf("SC_CLK_TCK") // 10**9
+    return 0
 
 
 def _portable_row(pid: int) -> Row | None:

@@ -17,6 +17,7 @@ import anyio
 
 from alluvium_like.deletion import make_movable, to_trash
 from alluvium_like.execution.identity import boot_id
+from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.cleaning import Attributes, Fresh, clean, read_attributes, read_index
 from alluvium_like.gitrepo.workshop import (
     Source,
@@ -99,7 +100,8 @@ class Berth:
 
     def hand_over(self, workshop: Workshop) -> None:
         """Let a workshop whose repository is written have the tree."""
-        self.tree.rename(workshop.tree)
+        with step("warm.hand_out"):
+            self.tree.rename(workshop.tree)
         hang_tree(workshop)
         for copy in (workshop.index, workshop.admin / "index"):
             shutil.copyfile(self.index, copy)
@@ -110,7 +112,8 @@ class Berth:
             return False
         try:
             make_movable(workshop.tree)
-            workshop.tree.rename(self.tree)
+            with step("warm.take_back"):
+                workshop.tree.rename(self.tree)
         except OSError:
             log.exception("worktree_not_put_back")
             return False

@@ -22,6 +22,7 @@ from alluvium_like.gitrepo.merges import Conflict, unresolved_in
 from alluvium_like.gitrepo.objects import trees_of, update_refs, write_commit
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, null_split
 from alluvium_like.gitrepo.workshop import Source, Workshop
+from alluvium_like.trouble import trouble_of
 
 _GITLINK = "160000"
 _MOST_PLACES = 1000
@@ -120,7 +121,7 @@ async def harvest(
     if files.tree != committed and tip.files_on != tip.commit:
         left = await _commit_for_agent(git, store, files.tree, [tip.files_on], author)
         stray = f"refs/alluvium/strays/{task_id}/{left}"
-        await update_refs(git, store, [f"update {stray} {left}"])
+        await update_refs(git, store, [f"update {stray} {left}"], "stray")
         trouble = trouble or "the agent left changes beside commits that do not contain them"
     elif files.tree != committed:
         tree = files.tree
@@ -132,7 +133,7 @@ async def harvest(
         parents = [commit, start.merge] if concluded else [commit]
         commit = await _commit_for_agent(git, store, tree, parents, author)
     if commit not in (tip.stored, start.commit):
-        await update_refs(git, store, [f"update {task_ref(task_id)} {commit}"])
+        await update_refs(git, store, [f"update {task_ref(task_id)} {commit}"], "work")
     changed = tree != start_tree or bool(start.merge and commit != start.commit)
     if not changed and not trouble:
         trouble = tip.aside or "; ".join(files.notes)
@@ -173,11 +174,16 @@ async def _fetch_commits(
     )
     try:
         if carried:
-            await update_refs(git, source.integration, [f"update {refs[0]} {commits[0]}"])
+            await update_refs(
+                git, source.integration, [f"update {refs[0]} {commits[0]}"], "carried"
+            )
         else:
             await _fetch(git, source.integration, workshop, commits, refs)
     except GitFailed as error:
-        return replace(nothing, trouble=f"the agent's commits cannot be fetched: {error}")
+        if trouble_of(error):
+            raise
+        why = error.stderr.partition("error: ")[2].split("\n")[0] or error
+        return replace(nothing, trouble=f"the agent's commits cannot be fetched: {why}")
     if nothing.aside:
         return replace(nothing, files_on=files_on)
     if len(commits) == 1:
@@ -263,6 +269,8 @@ async def _read_files(
             await door.run("read-tree", "--reset", commit)  # for what only `add --force` takes in
             tree = await door.tree()
     except GitFailed as error:
+        if trouble_of(error):
+            raise
         unreadable = f"the agent's files cannot be committed: {error}"
         return _Files(committed, trouble=unreadable)
     if tree == committed:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from alluvium_like.deletion import make_movable
 from alluvium_like.gitrepo.workshop import Source, Workshop, is_real_folder, read_untrusted, walk
+from alluvium_like.trouble import trouble_of
 
 _POINTER = "gitdir: "
 _HARMLESS = frozenset({"", "a link", "a socket"})
@@ -34,6 +35,8 @@ def find_tampering(workshop: Workshop, source: Source) -> str:
             if kind not in _HARMLESS or place.parts[0] == "objects":
                 return f"{kind or 'a link'} stands where git reads the workshop's {place}"
     except OSError as error:
+        if trouble_of(error):
+            raise
         return f"the workshop cannot be looked through: {error.strerror}"
     return ""
 
@@ -49,6 +52,8 @@ def find_obstacle(workshop: Workshop) -> str:
         make_movable(workshop.tree)
         return next(_obstacles(workshop.tree), "")
     except OSError as error:
+        if trouble_of(error):
+            raise
         return f"the worktree cannot be looked through: {error.strerror}"
 
 

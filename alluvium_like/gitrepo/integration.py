@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from alluvium_like.errors import GitFailed, RepositoryError
 from alluvium_like.execution.quick import Completed
+from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.harvest import task_ref
 from alluvium_like.gitrepo.history import History
 from alluvium_like.gitrepo.merges import Conflict, Merged
@@ -231,7 +232,7 @@ class Integration:
         """Keep candidates (task id to commit) and our base on top of them, all or nothing."""
         lines = [f"update {_candidate_ref(task)} {c}" for task, c in candidates.items()]
         async with self._lock:
-            await self._update_refs([*lines, f"update {_BASE_REF} {base}"])
+            await self._update_refs([*lines, f"update {_BASE_REF} {base}"], "hold")
             self.base = base
 
     async def landed(self, commit: str, task_ids: Sequence[str]) -> None:
@@ -242,21 +243,21 @@ class Integration:
         refs = [ref for task in task_ids for ref in (_candidate_ref(task), task_ref(task))]
         mirror = f"update {full_ref(self.base_branch)} {commit}"
         async with self._lock:  # an attempt that starts now may be fetching the same ref
-            await self._update_refs([mirror, *(f"delete {ref}" for ref in refs)])
+            await self._update_refs([mirror, *(f"delete {ref}" for ref in refs)], "landed")
             self.seen = commit
 
     async def keep(self, task_id: str, commit: str) -> None:
         """Keep a commit as the work of a task."""
-        await self._update_refs([f"update {task_ref(task_id)} {commit}"])
+        await self._update_refs([f"update {task_ref(task_id)} {commit}"], "keep")
 
     async def forget(self, task_id: str) -> None:
         """Drop the refs of a task that is done without a landing."""
         await self._update_refs(
-            [f"delete {_candidate_ref(task_id)}", f"delete {task_ref(task_id)}"]
+            [f"delete {_candidate_ref(task_id)}", f"delete {task_ref(task_id)}"], "forget"
         )
 
     async def _move_base(self, commit: str) -> None:
-        await self._update_refs([f"update {_BASE_REF} {commit}"])
+        await self._update_refs([f"update {_BASE_REF} {commit}"], "base")
         self.base = commit
 
     async def _clone(self) -> None:
@@ -273,7 +274,8 @@ class Integration:
             str(self._owner),
             str(part),
         )
-        await anyio.to_thread.run_sync(part.rename, self.path)
+        with step("clone.rename"):
+            await anyio.to_thread.run_sync(part.rename, self.path)
 
     async def _read_tags(self) -> None:
         done = await self._run("for-each-ref", "--format=%(refname) %(objectname)", "refs/tags")
@@ -287,8 +289,8 @@ class Integration:
         )
         return first_line(done) or None
 
-    async def _update_refs(self, lines: Sequence[str]) -> None:
-        await update_refs(self._git, self.path, lines)
+    async def _update_refs(self, lines: Sequence[str], why: str) -> None:
+        await update_refs(self._git, self.path, lines, why)
 
     async def _run(self, *args: str) -> Completed:
         return await self._git.run(*args, git_dir=self.path)

@@ -7,9 +7,9 @@ there: the owner's next commit would revert the merge.
 """
 
 import os
-import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,12 +17,24 @@ from pathlib import Path
 import anyio.to_thread
 
 from alluvium_like.errors import GitFailed
-from alluvium_like.gitrepo.runner import Git, first_line, full_ref, null_split
+from alluvium_like.failpoint import step
+from alluvium_like.gitrepo.checkouts import (
+    checkouts_of,
+    followed,
+    locks_of,
+    places_of,
+    rebased_in,
+    unfinished_in,
+)
+from alluvium_like.gitrepo.locks import lock_in_the_way, release
+from alluvium_like.gitrepo.runner import MOST_LOCKS, Git, first_line, full_ref, null_split
 from alluvium_like.gitrepo.workshop import is_object_id, read_untrusted
+from alluvium_like.trouble import trouble_of
 
-_GITLINK = "160000"
-_CONFIG_BYTES = 1_000_000
-_ODD_CONFIG = re.compile(r"worktree|include|refstorage|\bbare\b(?!\s*=\s*false\b)", re.IGNORECASE)
+_PLAIN_FILES = ("100644", "100755")
+_LINK = "120000"
+_NO_FILES = {"160000", "000000"}
+"""A submodule's commit, and nothing: git writes no file for them."""
 _MANY_PACKS = 40
 """Each landing leaves one. Until then git need not be asked to tidy up; its own limit is 50."""
 
@@ -45,20 +57,74 @@ class LandingEnd:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The owner's repository: its common git folder and its base branch."""
+    """The owner's repository: its common git folder, its base branch, and the path to it.
+
+    `network` is the type of the file system where other machines may be at work there.
+    """
 
     git_dir: Path
     base_branch: str
+    path: Path
+    network: str = ""
 
 
 async def land(
-    git: Git, owner: Owner, integration: Path, old: str, new: str, *, resumed: bool = False
+    git: Git,
+    owner: Owner,
+    integration: Path,
+    old: str,
+    new: str,
+    *,
+    cut_off: float | None = None,
 ) -> LandingEnd:
-    """Advance the owner's base from `old` to `new`; `resumed` when a crash cut that off.
+    """Advance the owner's base from `old` to `new`.
 
-    Raises GitFailed only where the objects cannot be copied; a refusal is a value.
+    `cut_off`: when a landing began (seconds since 1970) that was cut off, and may have left locks.
+    Raises GitFailed only where git was killed or the machine is in trouble, which cuts this one
+    off; a refusal is a value.
     """
-    ref = full_ref(owner.base_branch)
+    ref = await anyio.to_thread.run_sync(followed, owner.git_dir, full_ref(owner.base_branch))
+    waits = "git did not move the base, and gave no reason"
+    for _ in range(MOST_LOCKS):
+        try:
+            waits = await _advance(git, owner, integration, ref, old, new, cut_off) or waits
+            break
+        except _Locked as error:
+            lock = error.lock
+        except GitFailed as error:
+            if error.code < 0 or trouble_of(error):
+                raise
+            found = lock_in_the_way(error.stderr)
+            if found is None:
+                waits = _refusal(error)
+                break
+            lock = found
+        if held := await anyio.to_thread.run_sync(_release, lock, owner, cut_off):
+            waits = held
+            break
+    tip = await _tip(git, owner, ref)
+    if tip == new:
+        return LandingEnd(Landed.LANDED)
+    if tip != old:
+        return LandingEnd(Landed.MOVED, f"{owner.base_branch} was moved to {tip[:10]}")
+    return LandingEnd(Landed.BLOCKED, waits)
+
+
+class _Locked(Exception):
+    """A lock is in the way."""
+
+    def __init__(self, lock: Path) -> None:
+        super().__init__(lock)
+        self.lock = lock
+
+
+async def _advance(
+    git: Git, owner: Owner, integration: Path, ref: str, old: str, new: str, cut_off: float | None
+) -> str:
+    """Bring the objects and move the base, or tell what is waited for.
+
+    Raises GitFailed and _Locked.
+    """
     await git.run(
         "fetch",
         "--quiet",
@@ -68,175 +134,152 @@ async def land(
         new,
         git_dir=owner.git_dir,
     )
-    rebasing = await anyio.to_thread.run_sync(_rebased_in, owner.git_dir, ref)
-    if rebasing:
-        return LandingEnd(Landed.BLOCKED, f"a rebase of {owner.base_branch} is under way")
-    holder = await _checked_out_in(git, owner, ref)
-    if holder is None:
-        refusal = await _move_ref(git, owner, ref, old, new)
-    else:
-        refusal = await _merge_into(git, owner, holder, new)
-        if resumed and refusal and await _adopt_written(git, owner, holder, old, new):
-            refusal = await _merge_into(git, owner, holder, new)
-    tip = await _tip(git, owner, ref)
-    if tip == new:
-        return LandingEnd(Landed.LANDED)
-    if tip != old:
-        return LandingEnd(Landed.MOVED, f"{owner.base_branch} was moved to {tip[:10]}")
-    return LandingEnd(Landed.BLOCKED, refusal or "git did not move the base, and gave no reason")
-
-
-async def _move_ref(git: Git, owner: Owner, ref: str, old: str, new: str) -> str:
-    try:
-        await git.run(
-            "update-ref", "-m", "alluvium-like: landing", ref, new, old, git_dir=owner.git_dir
-        )
-    except GitFailed as error:
-        return _refusal(error)
+    if await anyio.to_thread.run_sync(rebased_in, owner.git_dir, ref):
+        return f"a rebase of {owner.base_branch} is under way; finish or abort it"
+    trees = await checkouts_of(git, owner.git_dir, ref, owner.path)
+    if waits := await anyio.to_thread.run_sync(unfinished_in, owner.git_dir, trees):
+        return waits
+    with step("landing.ref"):
+        if await _tip(git, owner, ref) != old:
+            return ""  # a fast-forward from further back would bring again what was taken out
+        if trees:
+            for lock in await anyio.to_thread.run_sync(locks_of, owner.git_dir, ref, trees[0]):
+                raise _Locked(lock)
+            await _merge_into(git, owner, trees[0], old, new, cut_off)
+        else:
+            words = ("-m", "alluvium-like: landing", ref, new, old)
+            await git.run("update-ref", *words, git_dir=owner.git_dir)
     return ""
 
 
-async def _merge_into(git: Git, owner: Owner, worktree: Path, new: str) -> str:
+async def _merge_into(
+    git: Git, owner: Owner, worktree: Path, old: str, new: str, cut_off: float | None
+) -> None:
+    try:
+        await _merge(git, owner, worktree, new)
+    except GitFailed as error:
+        if not _in_the_way(error):
+            raise
+        if not await _adopt_written(git, owner, worktree, old, new, cut_off):
+            raise
+        await _merge(git, owner, worktree, new)
+
+
+async def _merge(git: Git, owner: Owner, worktree: Path, new: str) -> None:
     tidy = await anyio.to_thread.run_sync(_has_many_packs, owner.git_dir)
-    try:
-        await git.run(
-            "-c",
-            "core.hooksPath=/dev/null",  # what lands may be the owner's hooks, and an agent's work
-            *(() if tidy else ("-c", "maintenance.auto=false")),
-            "merge",
-            "--quiet",
-            "--ff-only",
-            "--no-overwrite-ignore",
-            "--no-autostash",
-            "--no-squash",
-            new,
-            cwd=worktree,
-            owner=True,
-        )
-    except GitFailed as error:
-        return _refusal(error)
-    return ""
-
-
-async def _adopt_written(git: Git, owner: Owner, worktree: Path, old: str, new: str) -> bool:
-    """Stage what a killed landing had written already, so that the next merge goes on from there.
-
-    Only when nothing of it is staged and every file that the landing touches is, byte for byte,
-    what it was or what it is to become: anything else is the owner's, and then nothing is touched.
-    Returns whether it helped.
-    """
-    done = await git.run("diff-tree", "-r", "-z", "--no-renames", old, new, git_dir=owner.git_dir)
-    parts = null_split(done.stdout)
-    paths = parts[1::2]
-    staged = await git.run(
-        "diff-index", "--cached", "-z", "--name-only", old, cwd=worktree, owner=True
-    )
-    if not set(null_split(staged.stdout)).isdisjoint(paths):
-        return False
-    found = await _content_ids(git, worktree, paths)
-    written: list[str] = []
-    for meta, path in zip(parts[::2], paths, strict=True):
-        _, new_mode, *ids, _ = meta.split()
-        before, after = ("" if not name.strip("0") else name for name in ids)
-        if found[path] == after:
-            written.append(path)
-        elif found[path] != before or new_mode == _GITLINK:
-            return False
-    if not written:
-        return False
     await git.run(
-        *("update-index", "--add", "--remove", "-z", "--stdin"),
+        "-c",
+        "core.hooksPath=/dev/null",  # what lands may be the owner's hooks, and an agent's work
+        *(() if tidy else ("-c", "maintenance.auto=false")),
+        "merge",
+        "--quiet",
+        "--ff-only",
+        "--no-overwrite-ignore",
+        "--no-autostash",
+        "--no-squash",
+        new,
         cwd=worktree,
-        stdin=b"".join(os.fsencode(path) + b"\0" for path in written),
         owner=True,
     )
-    return True
 
 
-async def _content_ids(git: Git, worktree: Path, paths: Sequence[str]) -> dict[str, str]:
+async def _adopt_written(
+    git: Git, owner: Owner, worktree: Path, old: str, new: str, cut_off: float | None
+) -> bool:
+    """Stage what a landing that was cut off had written, so that the next merge goes on from there.
+
+    Only when nothing of it is staged and every file that the landing touches is, byte for byte,
+    what it was or what it is to become, or is missing, which git makes good: anything else is the
+    owner's, and then nothing is touched. A full disk cuts a landing off as a kill does: a file that
+    was written since `cut_off` and is a beginning of what it is to become goes. Returns whether it
+    helped.
+    """
+    with suppress(GitFailed):  # a lock, a filter that fails: the merge has told it better
+        changes = await git.run(
+            *("diff-tree", "-r", "-z", "--no-renames", old, new), git_dir=owner.git_dir
+        )
+        metas, paths = null_split(changes.stdout)[::2], null_split(changes.stdout)[1::2]
+        staged = await git.run(
+            *("diff-index", "--cached", "-z", "--name-only", old), cwd=worktree, owner=True
+        )
+        if not set(null_split(staged.stdout)).isdisjoint(paths):
+            return False
+        top = Path(
+            first_line(await git.run("rev-parse", "--show-toplevel", cwd=worktree, owner=True))
+        )
+        modes = await anyio.to_thread.run_sync(lambda: {p: _mode(top / p) for p in paths})
+        found = await _content_ids(git, top, modes)
+        written, begun = [], []
+        for meta, path in zip(metas, paths, strict=True):
+            old_mode, new_mode, *ids, _ = meta.removeprefix(":").split()
+            before, after = ("" if not name.strip("0") else name for name in ids)
+            if {old_mode, new_mode} <= _NO_FILES:
+                continue
+            if found[path] == after and (before != after or modes[path] == new_mode):
+                written.append(f"{new_mode} {ids[1]}\t{path}\0")
+            elif found[path] not in (before, ""):
+                if not after or cut_off is None or modes[path] not in _PLAIN_FILES:
+                    return False
+                whole = await git.run("cat-file", "blob", after, git_dir=owner.git_dir)
+                if not await anyio.to_thread.run_sync(_is_begun, top / path, whole.stdout, cut_off):
+                    return False
+                begun.append(top / path)
+        for file in begun:
+            await anyio.to_thread.run_sync(file.unlink)
+        if written:
+            entries = "".join(written).encode(errors="surrogateescape")
+            stage = ("update-index", "-z", "--index-info")
+            await git.run(*stage, cwd=worktree, stdin=entries, owner=True)
+        return bool(written or begun)
+    return False
+
+
+def _is_begun(file: Path, whole: bytes, since: float) -> bool:
+    """Tell whether a file holds a beginning of `whole`, and was last written after `since`."""
+    with file.open("rb") as stream:
+        facts = os.fstat(stream.fileno())
+        small = facts.st_size < len(whole) and min(facts.st_mtime, facts.st_ctime) >= since
+        return small and whole.startswith(stream.read(len(whole)))
+
+
+async def _content_ids(git: Git, worktree: Path, modes: Mapping[str, str]) -> dict[str, str]:
     """Return the object id of each file as the owner's Git would store it, empty for none."""
-    found = dict.fromkeys(paths, "")
-    kinds = await anyio.to_thread.run_sync(lambda: {p: _kind(worktree / p) for p in paths})
-    regular = [p for p in paths if kinds[p] == stat.S_IFREG and "\n" not in p]
+    found = dict.fromkeys(modes, "")
+    regular = [p for p, mode in modes.items() if mode in _PLAIN_FILES and "\n" not in p]
     names = b"".join(os.fsencode(path) + b"\n" for path in regular)
     done = await git.run("hash-object", "--stdin-paths", cwd=worktree, stdin=names, owner=True)
     found |= dict(zip(regular, done.stdout.decode().split(), strict=True))
-    for path in (p for p in paths if kinds[p] and p not in regular):
-        found[path] = "neither file nor link"
-        if kinds[path] == stat.S_IFLNK:
+    for path in modes.keys() - set(regular):
+        if modes[path] == _LINK:
             target = await anyio.to_thread.run_sync(os.readlink, os.fsencode(worktree / path))
             link = await git.run("hash-object", "--stdin", cwd=worktree, stdin=target, owner=True)
             found[path] = first_line(link)
+        elif modes[path]:
+            found[path] = "neither file nor link"
     return found
 
 
-def _kind(path: Path) -> int:
+def _mode(path: Path) -> str:
+    """Return the mode that Git would store, another one for what it would not, empty for none."""
     try:
-        return stat.S_IFMT(path.lstat().st_mode)
+        mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return 0
+        return ""
+    if stat.S_ISREG(mode):
+        return _PLAIN_FILES[bool(mode & stat.S_IXUSR)]
+    return f"{stat.S_IFMT(mode):o}"
+
+
+def _in_the_way(error: GitFailed) -> list[str]:
+    return [line.strip() for line in error.stderr.splitlines() if line.startswith("\t")]
 
 
 def _refusal(error: GitFailed) -> str:
     """Tell what git refused, with the files that are in the way."""
     lines = [line.strip() for line in error.stderr.splitlines() if line.strip()]
-    files = [line.strip() for line in error.stderr.splitlines() if line.startswith("\t")]
-    if files:
+    if files := _in_the_way(error):
         return f"your own changes are in the way: {', '.join(files[:10])}"
     return lines[0].removeprefix("error: ").removeprefix("fatal: ") if lines else str(error)
-
-
-async def _checked_out_in(git: Git, owner: Owner, ref: str) -> Path | None:
-    try:
-        return await anyio.to_thread.run_sync(_read_heads, owner.git_dir, ref)
-    except _NotPlain:
-        return await _listed_in(git, owner, ref)
-
-
-async def _listed_in(git: Git, owner: Owner, ref: str) -> Path | None:
-    done = await git.run("worktree", "list", "--porcelain", "-z", git_dir=owner.git_dir)
-    worktree = ""
-    for field in null_split(done.stdout):
-        key, _, value = field.partition(" ")
-        if key == "worktree":
-            worktree = value
-        elif key == "branch" and value == ref:
-            return Path(worktree)
-    return None
-
-
-class _NotPlain(Exception):
-    """The repository is laid out in a way that only git itself should read."""
-
-
-def _read_heads(git_dir: Path, ref: str) -> Path | None:
-    """Return the worktree that has `ref` checked out, as the HEAD files say. Raises _NotPlain.
-
-    A process that lists them costs more than a small landing's whole checkout.
-    """
-    config = read_untrusted(git_dir / "config", _CONFIG_BYTES)
-    if git_dir.name != ".git" or not config or _ODD_CONFIG.search(config):
-        raise _NotPlain
-    if (git_dir / "reftable").exists():  # then HEAD is a file that says nothing
-        raise _NotPlain
-    if _head_of(git_dir) == ref:
-        return git_dir.parent
-    for admin in sorted(git_dir.glob("worktrees/*")):
-        if _head_of(admin) == ref:
-            link = Path(read_untrusted(admin / "gitdir"))
-            if not link.is_absolute() or link.name != ".git":
-                raise _NotPlain
-            return link.parent
-    return None
-
-
-def _head_of(admin: Path) -> str:
-    text = read_untrusted(admin / "HEAD")
-    if is_object_id(text):
-        return ""
-    if not text.startswith("ref: refs/"):
-        raise _NotPlain
-    return text.removeprefix("ref: ")
 
 
 async def _tip(git: Git, owner: Owner, ref: str) -> str:
@@ -249,15 +292,9 @@ async def _tip(git: Git, owner: Owner, ref: str) -> str:
     return first_line(done)
 
 
+def _release(lock: Path, owner: Owner, cut_off: float | None) -> str:
+    return release(lock, places_of(owner.git_dir), cut_off, owner.network)
+
+
 def _has_many_packs(git_dir: Path) -> bool:
     return len(list(git_dir.glob("objects/pack/*.pack"))) >= _MANY_PACKS
-
-
-def _rebased_in(git_dir: Path, ref: str) -> bool:
-    """Look for a rebase of the base: while it runs, no worktree is reported as holding it."""
-    folders = [git_dir, *git_dir.glob("worktrees/*")]
-    return any(
-        read_untrusted(folder / kind / "head-name") == ref
-        for folder in folders
-        for kind in ("rebase-merge", "rebase-apply")
-    )

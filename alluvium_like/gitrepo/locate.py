@@ -19,14 +19,14 @@ async def locate_owner(git: Git, path: Path, base_branch: str) -> Owner:
         )
     try:
         common = await git.run(
-            "rev-parse", "--path-format=absolute", "--git-common-dir", git_dir=entry
+            "rev-parse", "--path-format=absolute", "--git-common-dir", git_dir=entry, cwd=path
         )
         if not base_branch:
-            head = await git.run("symbolic-ref", "--short", "HEAD", git_dir=entry)
+            head = await git.run("symbolic-ref", "--short", "HEAD", git_dir=entry, cwd=path)
             base_branch = first_line(head)
     except GitFailed as error:
         raise RepositoryError(
             f"{path}: cannot be used: {error.stderr.strip().splitlines()[-1]}; "
             "'alluvium-like doctor' says more"
         ) from error
-    return Owner(Path(first_line(common)), base_branch)
+    return Owner(Path(first_line(common)), base_branch, path)

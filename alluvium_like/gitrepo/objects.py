@@ -13,6 +13,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from alluvium_like.errors import GitFailed
+from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.runner import Git, Identity, first_line
 from alluvium_like.gitrepo.talk import Pipe
 from alluvium_like.gitrepo.workshop import is_object_id
@@ -123,19 +124,20 @@ async def known_kinds(git: Git, store: Path, ids: Sequence[str]) -> dict[str, st
     return await git.ask(_CAT_FILE, dialogue, store)
 
 
-async def update_refs(git: Git, store: Path, lines: Sequence[str]) -> None:
-    """Change refs, all or none. Raises GitFailed."""
+async def update_refs(git: Git, store: Path, lines: Sequence[str], why: str) -> None:
+    """Change refs, all or none, as the step `refs.<why>`. Raises GitFailed."""
     if not lines:
         return
 
     async def dialogue(pipe: Pipe) -> None:
         await pipe.send("\n".join(("start", *lines, "commit", "")).encode())
-        for step in (b"start: ok", b"commit: ok"):
+        for expected in (b"start: ok", b"commit: ok"):
             answer = await pipe.line()
-            if answer != step:
+            if answer != expected:
                 raise GitFailed(list(_UPDATE_REF), 1, answer.decode(errors="replace"))
 
-    await git.ask(_UPDATE_REF, dialogue, store)
+    with step(f"refs.{why}"):
+        await git.ask(_UPDATE_REF, dialogue, store)
 
 
 async def diff_trees(git: Git, store: Path, options: Sequence[str], old: str, new: str) -> bytes:
@@ -229,4 +231,5 @@ async def _hash_commit(git: Git, store: Path, data: bytes) -> str:
         await pipe.send(f"{_PART}\n".encode("ascii"))
         return (await pipe.line()).decode("ascii")
 
-    return await git.ask(_WRITE_COMMIT, dialogue, store)
+    with step("commit.write"):
+        return await git.ask(_WRITE_COMMIT, dialogue, store)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from alluvium_like.errors import RepositoryError
+from alluvium_like.failpoint import step
 from alluvium_like.workspace import Workspace
 
 NEW_BRANCH: Final = "main"
@@ -82,7 +83,8 @@ def create_repository(path: Path, author_name: str, author_email: str) -> None:
             made = Path(folder) / "repo"
             with _surroundings():
                 _make(made, author_name, author_email)
-            made.rename(path)  # refuses a folder that is not empty
+            with step("init.repository"):
+                made.rename(path)  # refuses a folder that is not empty
     except OSError as error:
         raise RepositoryError(f"{path}: cannot be made: {error.strerror}") from error
     except git.GitCommandError as error:

@@ -7,13 +7,21 @@ Many small questions go to a git that stays alive (`ask`): a process for each co
 """
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+
+import anyio
+from anyio import to_thread
 
 from alluvium_like.errors import GitFailed, RepositoryError
 from alluvium_like.execution.marker import MARKER_VARIABLE, RunKind, RunMarker
 from alluvium_like.execution.quick import Completed, run_quick
+from alluvium_like.failpoint import step
+from alluvium_like.gitrepo.locks import birth_of, clear_lock, lock_in_the_way
 from alluvium_like.gitrepo.talk import Answer, Pipe, Talk
 
 _OPTIONS = (
@@ -42,6 +50,8 @@ _CLEAN = {
 _DEADLINE_SECONDS = 600.0
 _QUIET = frozenset({0})
 _MOST_TALKS = 12
+MOST_LOCKS = 8
+"""A git that is killed leaves no more at once: of HEAD, the index, a branch, ORIG_HEAD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +65,19 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """Runs git; `workspace_id` marks the processes so that a restart finds survivors."""
+    """Runs git; `workspace_id` marks the processes so that a restart finds survivors.
+
+    Repositories in the folder `state` are ours alone: what a git that was killed there has locked
+    is unlocked when it stops another one.
+    """
 
     workspace_id: str
     source: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    state: Path | None = None
     talks: dict[tuple[Path, tuple[str, ...]], Talk] = field(
         default_factory=dict, compare=False, repr=False
     )
+    at_work: dict[anyio.Event, Path] = field(default_factory=dict, compare=False, repr=False)
 
     async def run(
         self,
@@ -90,22 +106,27 @@ class Git:
                 environment |= {f"GIT_{role}_NAME": who.name, f"GIT_{role}_EMAIL": who.email}
                 if who.date:
                     environment[f"GIT_{role}_DATE"] = who.date
+
+        async def command() -> Completed:
+            with step(f"git.{_subcommand(args)}"):
+                done = await run_quick(
+                    [*argv, *args],
+                    cwd=cwd or work_tree or git_dir,
+                    environment=environment,
+                    stdin=stdin,
+                    timeout_seconds=_DEADLINE_SECONDS,
+                    marker=RunMarker(self.workspace_id, RunKind.GIT, args[0], 0),
+                )
+            if done.code not in accept:
+                raise GitFailed(list(args), done.code, done.stderr.decode(errors="replace"))
+            return done
+
         try:
-            done = await run_quick(
-                [*argv, *args],
-                cwd=cwd or work_tree or git_dir,
-                environment=environment,
-                stdin=stdin,
-                timeout_seconds=_DEADLINE_SECONDS,
-                marker=RunMarker(self.workspace_id, RunKind.GIT, args[0], 0),
-            )
+            return await self._unhindered(command, git_dir)
         except FileNotFoundError as error:
             raise RepositoryError(
                 f"git cannot be run: {error.strerror}: {error.filename}"
             ) from error
-        if done.code not in accept:
-            raise GitFailed(list(args), done.code, done.stderr.decode(errors="replace"))
-        return done
 
     async def ask(
         self, args: tuple[str, ...], dialogue: Callable[[Pipe], Awaitable[Answer]], git_dir: Path
@@ -127,12 +148,47 @@ class Git:
                 timeout_seconds=_DEADLINE_SECONDS,
             )
         self.talks[key] = talk
-        return await talk.ask(dialogue)
+        return await self._unhindered(partial(talk.ask, dialogue), git_dir)
 
     async def close(self, git_dir: Path) -> None:
         """End the processes that stay alive for one repository."""
         for key in [key for key in self.talks if key[0] == git_dir]:
             await self.talks.pop(key).close()
+
+    async def _unhindered(
+        self, command: Callable[[], Awaitable[Answer]], git_dir: Path | None
+    ) -> Answer:
+        """Run a command, and once more when a lock was in its way that nobody holds any more."""
+        if git_dir is None or self.state is None or not git_dir.is_relative_to(self.state):
+            return await command()
+        for _ in range(MOST_LOCKS):
+            try:
+                with self._registered(git_dir):
+                    return await command()
+            except GitFailed as error:
+                lock = lock_in_the_way(error.stderr)
+                if lock is None or not lock.is_relative_to(git_dir):
+                    raise
+                await self._unlock(lock, git_dir)
+        return await command()
+
+    @contextmanager
+    def _registered(self, git_dir: Path) -> Iterator[None]:
+        over = anyio.Event()
+        self.at_work[over] = git_dir
+        try:
+            yield
+        finally:
+            del self.at_work[over]
+            over.set()
+
+    async def _unlock(self, lock: Path, git_dir: Path) -> None:
+        """Take a lock away that is still the same when all that could hold it have ended."""
+        seen = await to_thread.run_sync(birth_of, lock)
+        for over in [over for over, place in self.at_work.items() if place == git_dir]:
+            await over.wait()
+        if seen is not None and seen == await to_thread.run_sync(birth_of, lock):
+            await to_thread.run_sync(clear_lock, lock)
 
     async def _make_room(self) -> None:
         """End the one that nobody has asked for longest, when there are many."""
@@ -158,6 +214,11 @@ def _argv(git_dir: Path | None, work_tree: Path | None = None, owner: bool = Fal
         for option in _OPTIONS:
             argv += ["-c", option]
     return argv
+
+
+def _subcommand(args: tuple[str, ...]) -> str:
+    """Return which command of git it is, behind the options that come before it."""
+    return next(word for before, word in pairwise(("", *args)) if word[0] != "-" and before != "-c")
 
 
 def null_split(data: bytes) -> list[str]:

@@ -23,6 +23,7 @@ from alluvium_like.execution.adopt import bury_child, start_child
 from alluvium_like.execution.exits import until_exit
 from alluvium_like.execution.quick import CommandTimedOut
 from alluvium_like.execution.scratch import content_of, scratch_file
+from alluvium_like.failpoint import step
 
 Answer = TypeVar("Answer")
 
@@ -181,14 +182,15 @@ class Talk:
             answers, stdout = os.pipe()
             ours.callback(os.close, answers)
             theirs.callback(os.close, stdout)
-            child = start_child(
-                self._argv,
-                cwd=self._cwd,
-                environment=self._environment,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=errors,
-            )
+            with step("talk.spawn"):
+                child = start_child(
+                    self._argv,
+                    cwd=self._cwd,
+                    environment=self._environment,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=errors,
+                )
             return _Process(child, Pipe(to, answers), hang_up, errors, ours.pop_all())
 
     async def _end(self, number: signal.Signals | None = None) -> tuple[int, str]:

@@ -30,13 +30,12 @@ from alluvium_like.gitrepo.workshop import (
     write_repository,
 )
 from alluvium_like.log import get_logger
+from alluvium_like.trouble import Trouble, trouble_of
 
 log = get_logger(__name__)
 
 _FAILURES = (GitFailed, UnusableTree, OSError)
 _PAUSE_SECONDS = 60.0
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ class WarmTrees:
         try:
             await make()
         except (GitFailed, OSError) as error:
-            if not _disk_is_full(error):
+            if trouble_of(error) is not Trouble.DISK:
                 raise
             await self._release_disk()
             await make()
@@ -300,9 +299,3 @@ class WarmTrees:
         except OSError:
             log.exception("trash_not_emptied")
         log.warning("warm_trees_deleted", trees=len(held))
-
-
-def _disk_is_full(error: GitFailed | OSError) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in _FULL
-    return any(text in error.stderr for text in _FULL_TEXTS)

@@ -18,6 +18,7 @@ import anyio.to_thread
 from alluvium_like.deletion import to_trash
 from alluvium_like.gitrepo.runner import Git, Identity, full_ref
 from alluvium_like.log import get_logger
+from alluvium_like.trouble import trouble_of
 
 log = get_logger(__name__)
 
@@ -182,10 +183,15 @@ def walk(folder: Path, closed: str = "") -> Iterator[os.DirEntry[str]]:
 
 
 def read_untrusted(path: Path, limit: int = 4096) -> str:
-    """Read the beginning of a text file, never following links or waiting; empty for others."""
+    """Read the beginning of a text file, never following links or waiting; empty for others.
+
+    Raises OSError where the machine is in trouble.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if trouble_of(error):
+            raise
         return ""
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -204,7 +210,9 @@ def is_real_folder(path: Path) -> bool:
     """Tell whether a path is a folder itself, and no link to one."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
+    except OSError as error:
+        if trouble_of(error):
+            raise
         return False
 
 

@@ -8,6 +8,7 @@ All functions block: call them in a thread.
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -20,12 +21,17 @@ from alluvium_like.durable import (
     write_durable,
 )
 from alluvium_like.errors import AlluviumError
+from alluvium_like.failpoint import step
 from alluvium_like.inbox.look import Item
+from alluvium_like.inbox.seal import seal_of
 from alluvium_like.task import display_name, new_task_id
 from alluvium_like.workspace import TaskFolder
 
 _REASON_NAME = "reason.txt"
 _OTHER_REASON_NAME = "why-in-quarantine.txt"  # for an item that is itself called reason.txt
+_NOTES = (_REASON_NAME, _OTHER_REASON_NAME)
+_NOTE_HEAD = b"reason: "
+_OUR_NAME = re.compile(r"\d{8}T\d{6}Z-.+-[0-9a-f]{6}")  # of `new_task_id`
 _HINTS = {
     errno.ENOENT: "it is gone from the inbox",
     errno.EXDEV: "the inbox and the workspace are on different file systems",
@@ -66,29 +72,46 @@ def move_into_task(inbox: Path, item: Item, folder: TaskFolder) -> None:
         for part in (folder.root,) if item.is_dir else (folder.root, folder.input):
             part.mkdir()
             made.insert(0, part)
-        _move(inbox, item, _place_in_task(folder, item.name, is_dir=item.is_dir))
+        with step("claim.rename"):
+            _move_item(inbox, item, _place_in_task(folder, item.name, is_dir=item.is_dir))
     except (OSError, ClaimFailed):
         _remove_empty(made)
         raise
 
 
-def make_task_folder(folder: TaskFolder, name: str, text: str) -> None:
-    """Make the folder of a task that did not come from the inbox, durably. Raises OSError."""
+def make_task_folder(folder: TaskFolder, name: str, text: str) -> str:
+    """Make the folder of a task that did not come from the inbox, durably; return its seal.
+
+    Raises OSError.
+    """
     folder.input.mkdir(parents=True)
     write_durable(folder.input / name, text.encode(errors="backslashreplace"))
     for path in (folder.root, folder.root.parent):
-        fsync_dir(path)
+        with step("task.sync_folder"):
+            fsync_dir(path)
+    return seal_of(folder.input)
 
 
-def sync_claim(folders: Sequence[TaskFolder], tasks: Path, inbox: Path) -> None:
-    """Make the claims of a batch durable. Raises OSError; then nothing is known to have lasted."""
-    if len(folders) >= _MANY and sync_file_system(tasks):
-        return
+def sync_claim(folders: Sequence[TaskFolder], tasks: Path, inbox: Path) -> list[str]:
+    """Make the claims of a batch durable and return the seals of what was dropped.
+
+    Raises OSError; then nothing is known to have lasted.
+    """
+    seals = [seal_of(folder.input) for folder in folders]
+    if len(folders) >= _MANY:
+        with step("claim.sync_file_system"):
+            if sync_file_system(tasks):
+                return seals
     for folder in folders:
-        fsync_dir(folder.input)
-        fsync_dir(folder.root)
-    fsync_dir(tasks)
-    fsync_dir(inbox)
+        with step("claim.sync_input"):
+            fsync_dir(folder.input)
+        with step("claim.sync_folder"):
+            fsync_dir(folder.root)
+    with step("claim.sync_tasks"):
+        fsync_dir(tasks)
+    with step("claim.sync_inbox"):
+        fsync_dir(inbox)
+    return seals
 
 
 def where_is(inbox: Path, folder: TaskFolder, inode: int, name: bytes) -> Place:
@@ -103,6 +126,20 @@ def where_is(inbox: Path, folder: TaskFolder, inode: int, name: bytes) -> Place:
     if _inode(_place_in_inbox(inbox, name)) == inode:
         return Place.IN_INBOX
     return Place.NOWHERE
+
+
+def give_back(inbox: Path, folder: TaskFolder, name: bytes, *, is_dir: bool) -> None:
+    """Return to the inbox what took the place of a claimed item and was moved in its stead.
+
+    Where its name is taken again it is called as the task would have been. Raises OSError.
+    """
+    stray = _place_in_task(folder, name, is_dir=is_dir)
+    for place in (_place_in_inbox(inbox, name), inbox / folder.root.name):
+        if os.path.lexists(stray) and not os.path.lexists(place):
+            with step("claim.give_back"):
+                rename_noreplace(stray, place)
+            with step("claim.sync_given_back"):
+                fsync_dir(inbox)
 
 
 def undo_empty(folder: TaskFolder) -> None:
@@ -126,18 +163,35 @@ def quarantine(inbox: Path, item: Item, quarantine_dir: Path, reason: str) -> Pa
     folder.mkdir()
     try:
         _write_synced(note, _explain(item, reason))
-        _move(inbox, item, target)
+        with step("quarantine.rename"):
+            _move_item(inbox, item, target)
     except (OSError, ClaimFailed):
         if not os.path.lexists(target):
             note.unlink(missing_ok=True)
             _remove_empty((folder,))
         raise
     for changed in (folder, quarantine_dir, inbox):
-        fsync_dir(changed)
+        with step("quarantine.sync_folder"):
+            fsync_dir(changed)
     return folder
 
 
-def _move(inbox: Path, item: Item, target: Path) -> None:
+def drop_half_quarantines(quarantine_dir: Path) -> None:
+    """Remove folders of ours in which no item came to lie beside the note: a crash left it behind.
+
+    Raises OSError when quarantine itself cannot be listed.
+    """
+    for folder in quarantine_dir.iterdir():
+        with contextlib.suppress(OSError):  # what cannot be looked at is nothing half-made
+            if folder.is_symlink() or not _OUR_NAME.fullmatch(folder.name):
+                continue
+            inside = list(folder.iterdir())
+            if len(inside) == 1 and inside[0].name in _NOTES and _is_note(inside[0]):
+                inside[0].unlink()
+            folder.rmdir()  # which refuses where anything is left
+
+
+def _move_item(inbox: Path, item: Item, target: Path) -> None:
     source = _place_in_inbox(inbox, item.name)
     try:
         rename_noreplace(source, target)
@@ -145,12 +199,16 @@ def _move(inbox: Path, item: Item, target: Path) -> None:
         code = error.errno or 0
         if code in _MACHINE_TROUBLE:
             raise
-        raise ClaimFailed(item, _HINTS.get(code, os.strerror(code)), code) from error
+        hint = _HINTS.get(code, os.strerror(code))
+        if code == errno.EACCES and item.is_dir and not os.access(source, os.W_OK):
+            hint = "it is a folder without the right to write, which moving it asks for (chmod u+w)"
+        raise ClaimFailed(item, hint, code) from error
     facts = target.lstat()
     if (facts.st_dev, facts.st_ino) == (item.device, item.inode):
         return
     try:
-        rename_noreplace(target, source)
+        with step("claim.put_back"):
+            rename_noreplace(target, source)
     except OSError as error:
         text = f"it was replaced meanwhile; what took its place is now in {target.parent}"
         raise ClaimFailed(item, text, error.errno or 0) from error
@@ -167,12 +225,21 @@ def _write_synced(path: Path, data: bytes) -> None:
     with path.open("xb") as stream:
         stream.write(data)
         stream.flush()
-        os.fsync(stream.fileno())
+        with step("quarantine.sync_note"):
+            os.fsync(stream.fileno())
 
 
 def _explain(item: Item, reason: str) -> bytes:
     lines = (f"reason: {reason}", f"name: {display_name(item.name)}", f"time: {utc_now()}")
     return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _is_note(path: Path) -> bool:
+    """Tell whether a file is a reason that we wrote, or began to."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(_NOTE_HEAD)) in (_NOTE_HEAD, b"")
 
 
 def _place_in_inbox(inbox: Path, name: bytes) -> Path:

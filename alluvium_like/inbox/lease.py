@@ -10,18 +10,22 @@ import os
 import signal
 import sys
 
+from alluvium_like.durable import StrPath
+
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OUT_OF_MEANS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 if sys.platform == "linux":
     import fcntl
 
-    def has_open_writer(path: bytes) -> bool:
-        """Tell whether some process is known to have the regular file at `path` open for writing.
+    def has_open_writer(path: StrPath, folder: int | None = None) -> bool:
+        """Tell whether some process is known to have this regular file open for writing.
 
-        Raises OSError when the daemon has no means left to ask (descriptors, memory).
+        `path` may be relative to an open folder. Raises OSError when the daemon has no means left
+        to ask (descriptors, memory).
         """
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, _FILE, dir_fd=folder)
         except BlockingIOError:
             return True  # a file server holds a write lease for one of its clients
         except OSError as error:
@@ -46,7 +50,7 @@ if sys.platform == "linux":
 
 else:
 
-    def has_open_writer(path: bytes) -> bool:
+    def has_open_writer(path: StrPath, folder: int | None = None) -> bool:
         """Tell nothing: this system cannot be asked."""
         return False
 

@@ -1,8 +1,9 @@
 """Looking at the inbox: what lies in it; is an item still, being written, or unclaimable.
 
 One walk answers everything about an item. Symlinks are entries of their own and never followed;
-nothing but regular files is opened, and those only to ask for open writers. Names are bytes
-throughout. All functions block: call them in a thread.
+nothing but folders and regular files is opened, the files only to ask for open writers. Items are
+known by their bytes; in paths surrogates stand for what is not UTF-8. All functions block: call
+them in a thread.
 """
 
 import errno
@@ -10,10 +11,12 @@ import os
 import stat
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import itemgetter
 from pathlib import Path
 from typing import NewType
 
 from alluvium_like.clock import monotonic
+from alluvium_like.guarded import open_folder
 from alluvium_like.inbox.lease import has_open_writer
 from alluvium_like.task import display_name
 
@@ -26,6 +29,9 @@ _UNCLAIMABLE = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# What stands where a folder was: nothing, a file, a link.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_LONGEST_SHOWN = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +58,21 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one item may hold: entries below its name, and bytes as a copy would have them."""
+
+    entries: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Examination:
     """What one walk over an item saw, between `began` and `ended` (monotonic seconds).
 
     `fingerprint` is None when the item went, was replaced, or lost entries during the walk.
     `obstacle` says for a person why the item can never be claimed, or is empty.
-    `entries` and `size` (bytes, as the files claim it) count everything in the item.
+    `entries` and `size` (bytes, as the files claim it) count what was seen of the item: once it is
+    found to exceed the limits no further folder is listed.
     """
 
     fingerprint: Fingerprint | None
@@ -89,14 +104,14 @@ def list_items(inbox: Path, ignore: Ignore) -> list[Item]:
     return [item for _, _, item in found]
 
 
-def examine(inbox: Path, item: Item) -> Examination:
-    """Walk over the whole item once.
+def examine(inbox: Path, item: Item, limits: Limits) -> Examination:
+    """Walk over the whole item once, or until it is known to exceed the limits.
 
     Raises OSError when the machine is in trouble (no descriptors left, an IO error), never because
     of what somebody has put into the item.
     """
     began = monotonic()
-    walk = _Walk(inbox, item)
+    walk = _Walk(inbox, item, limits)
     walk.run()
     return Examination(
         fingerprint=Fingerprint(walk.digest.digest()) if walk.steady else None,
@@ -110,11 +125,16 @@ def examine(inbox: Path, item: Item) -> Examination:
 
 
 class _Walk:
-    """One pass over an item in a fixed order, without recursion: folders may be nested deeply."""
+    """One pass over an item in a fixed order, without recursion: folders may be nested deeply.
 
-    def __init__(self, inbox: Path, item: Item) -> None:
+    Every folder is listed through its own descriptor, after a look that it is the one that was
+    found: nobody can put a link in its place that leads the walk outside.
+    """
+
+    def __init__(self, inbox: Path, item: Item, limits: Limits) -> None:
         self.item = item
-        self.top = os.fsencode(inbox / os.fsdecode(item.name))
+        self.top = inbox / os.fsdecode(item.name)
+        self.limits = limits
         self.device = inbox.stat().st_dev
         self.digest = blake2b(digest_size=16)
         self.steady = True
@@ -122,30 +142,70 @@ class _Walk:
         self.has_writer = False
         self.entries = 0
         self.size = 0
+        self.over = False
 
     def run(self) -> None:
         try:
-            facts = os.lstat(self.top)
+            facts = self.top.lstat()
         except FileNotFoundError:
             self.steady = False
             return
         if (facts.st_dev, facts.st_ino) != (self.item.device, self.item.inode):
             self.steady = False
             return
-        pending = [(b"", facts)]
-        while pending:
-            relative, facts = pending.pop()
-            self._note(relative, facts)
-            if stat.S_ISDIR(facts.st_mode):
-                pending += self._entries_of(relative, facts)
-            elif stat.S_ISREG(facts.st_mode):
-                self.has_writer = self.has_writer or has_open_writer(self._path(relative))
+        self._note("", facts)
+        if stat.S_ISREG(facts.st_mode):
+            self.has_writer = has_open_writer(self.top)
+        pending = [("", facts)] if stat.S_ISDIR(facts.st_mode) else []
+        while pending and not self.over:
+            pending += self._look_into(*pending.pop())
 
-    def _note(self, relative: bytes, facts: os.stat_result) -> None:
+    def _look_into(self, relative: str, facts: os.stat_result) -> list[tuple[str, os.stat_result]]:
+        """Take note of what a folder holds, and return the folders in it."""
+        inner: list[tuple[str, os.stat_result]] = []
+        if facts.st_dev != self.device:  # asked of folders only: overlays number files differently
+            self._object(relative, "is on another file system")
+            return inner
+        try:
+            with open_folder(self.top / relative) as folder:
+                if not os.path.samestat(os.fstat(folder), facts):
+                    self.steady = False
+                    return inner
+                for name, below in self._list(folder):
+                    path = _join(relative, name)
+                    self._note(path, below)
+                    if stat.S_ISDIR(below.st_mode):
+                        inner.append((path, below))
+                    elif stat.S_ISREG(below.st_mode):
+                        self.has_writer = self.has_writer or has_open_writer(name, folder)
+        except PermissionError:
+            self._object(relative, "is a folder that the daemon may not read")
+        except OSError as error:
+            if error.errno in _GONE:
+                self.steady = False
+            elif error.errno == errno.ENAMETOOLONG:
+                self._object(relative, "is nested too deeply")
+            else:
+                raise
+        return inner
+
+    def _list(self, folder: int) -> list[tuple[str, os.stat_result]]:
+        found: list[tuple[str, os.stat_result]] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if self.entries + len(found) > self.limits.entries:
+                    self._exceed(f"{self.limits.entries:_} files and folders", "max_item_files")
+                    return []  # which of them were found is a matter of chance, the folder is known
+                found.append((entry.name, entry.stat(follow_symlinks=False)))
+        return sorted(found, key=itemgetter(0))
+
+    def _note(self, relative: str, facts: os.stat_result) -> None:
         kind = stat.S_IFMT(facts.st_mode)
         self.entries += 1
         if kind == stat.S_IFREG:
             self.size += facts.st_size
+            if self.size > self.limits.size:
+                self._exceed(f"{self.limits.size:_} bytes", "max_item_bytes")
         if kind in _UNCLAIMABLE:
             self._object(relative, f"is {_UNCLAIMABLE[kind]}")
         seen = (
@@ -158,34 +218,21 @@ class _Walk:
         )
         self.digest.update(repr(seen).encode())
 
-    def _entries_of(
-        self, relative: bytes, facts: os.stat_result
-    ) -> list[tuple[bytes, os.stat_result]]:
-        found: list[tuple[bytes, os.stat_result]] = []
-        if facts.st_dev != self.device:  # asked of folders only: overlays number files differently
-            self._object(relative, "is on another file system")
-            return found
-        try:
-            with os.scandir(self._path(relative)) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    facts = entry.stat(follow_symlinks=False)
-                    found.append((_join(relative, entry.name), facts))
-        except (FileNotFoundError, NotADirectoryError):
-            self.steady = False
-        except PermissionError:
-            self._object(relative, "is a folder that the daemon may not read")
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            self._object(relative, "is nested too deeply")
-        return found
+    def _exceed(self, limit: str, setting: str) -> None:
+        self.over = True
+        self._object("", f"holds more than the {limit} that safety.{setting} in config.toml allows")
 
-    def _object(self, relative: bytes, what: str) -> None:
-        self.obstacle = self.obstacle or f"{display_name(_join(self.item.name, relative))} {what}"
-
-    def _path(self, relative: bytes) -> bytes:
-        return _join(self.top, relative)
+    def _object(self, relative: str, what: str) -> None:
+        where = _join(os.fsdecode(self.item.name), relative)
+        self.obstacle = self.obstacle or f"{_shown(where)} {what}"
 
 
-def _join(folder: bytes, name: bytes) -> bytes:
-    return b"/".join(part for part in (folder, name) if part)
+def _join(folder: str, name: str) -> str:
+    return "/".join(part for part in (folder, name) if part)
+
+
+def _shown(path: str) -> str:
+    text = display_name(os.fsencode(path))
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    return f"{text[: _LONGEST_SHOWN // 2]}…{text[-_LONGEST_SHOWN // 2 :]}"

@@ -2,7 +2,9 @@
 
 Hints wake it, a listing of the whole inbox is the truth. A claim is a row first, then a rename,
 then fsyncs, then the task's row; whatever stops it in between is finished or rolled back by
-`finish_half_claims`, and the item is whole in one place throughout.
+`finish_half_claims`, and the item is whole in one place throughout. Where a sync failed nothing is
+known to have lasted, and a second one would prove nothing: the item is renamed back into the inbox
+and claimed anew.
 """
 
 import errno
@@ -18,19 +20,26 @@ from alluvium_like.clock import monotonic
 from alluvium_like.inbox.claim import (
     ClaimFailed,
     Place,
+    drop_half_quarantines,
+    give_back,
     move_into_task,
     quarantine,
     sync_claim,
     undo_empty,
     where_is,
 )
-from alluvium_like.inbox.look import Examination, Ignore, Item, examine, list_items
+from alluvium_like.inbox.look import Examination, Ignore, Item, Limits, examine, list_items
 from alluvium_like.inbox.settle import Settling
 from alluvium_like.inbox.watch import Watcher
 from alluvium_like.lifecycle import Condition
 from alluvium_like.log import get_logger
+from alluvium_like.stages.health import require_room
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
+from alluvium_like.store.rows import Row
+from alluvium_like.store.transaction import Transaction
 from alluvium_like.task import display_name, new_task_id
+from alluvium_like.trouble import Trouble, explain
+from alluvium_like.workspace import TaskFolder
 
 log = get_logger(__name__)
 
@@ -38,6 +47,7 @@ _FIRST_BATCH = 8
 """Small, so that the first agents start while thousands of items still wait."""
 _LARGEST_BATCH = 256
 _BACK_OFF_SECONDS = 5.0
+_EFFECTIVE = os.access in os.supports_effective_ids
 _LISTING_SHARE = 0.1
 _LONGEST_REST_SECONDS = 0.5
 
@@ -66,7 +76,7 @@ class Intake:
         self._stuck: dict[Item, _Stuck] = {}
         self._told: Ignore | None = None
         self._interrupted = False
-        self._lacks_space = False
+        self._unsynced: set[str] = set()  # tasks whose items were moved, not known to last
         self.idle = False
         self._last_look = monotonic()
         self._listing_seconds = 0.0
@@ -77,17 +87,23 @@ class Intake:
 
     async def run(self) -> None:
         """Claim what has settled until the daemon stops."""
-        wake = self._parts.wakes.intake
-        async with Watcher(self._parts.workspace.inbox, wake) as watcher:
+        safety = self._parts.settings.current.safety
+        inbox, wake = self._parts.workspace.inbox, self._parts.wakes.intake
+        async with Watcher(inbox, wake, safety.inbox_watch) as watcher:
             while not self._parts.runs.stopping:
                 at_most = await self._look_or_log(watcher)
                 self._parts.wakes.idle.set()
                 rest = min(self._rest(), at_most)
                 await anyio.sleep(rest)
-                await wake.wait(at_most - rest)
+                await watcher.wait(at_most - rest)
 
     async def _look_or_log(self, watcher: Watcher) -> float:
-        parts = self._parts
+        parts, health = self._parts, self._parts.health
+        self._last_look = monotonic()
+        if not health.is_well:  # the keeper wakes all when it is again
+            self.idle = True
+            return SLOW_LOOK_SECONDS
+        watcher.how = parts.settings.current.safety.inbox_watch
         try:
             await watcher.rewatch()
             if self._interrupted:
@@ -96,18 +112,24 @@ class Intake:
             await self.look(watcher.take_renamed())
             self._interrupted = False
             await self._tell_stuck()
+            self._tell_watch(watcher)
         except Exception as error:
+            self.idle = True  # there is nothing that it could do
+            if health.tell(error):
+                return _BACK_OFF_SECONDS
+            if isinstance(error, OSError):
+                reason = f"{explain(Trouble.INBOX, error)}; the daemon goes on by itself"
+                health.say(Trouble.INBOX, reason)
+                return _BACK_OFF_SECONDS
             log.exception("intake_failed")
             reason = f"the inbox is not being emptied: {error}"
             await tell_condition(parts, Condition.INTAKE, reason)
             return _BACK_OFF_SECONDS
-        self._last_look = monotonic()
+        health.take_back(Trouble.INBOX)
         due = self._settling.next_look()
-        self.idle = due is None or self._lacks_space  # then there is nothing that it could do
+        self.idle = due is None
         if due is None:
             return SLOW_LOOK_SECONDS
-        if self._lacks_space:
-            return _BACK_OFF_SECONDS
         return min(max(due - monotonic(), 0.0), SLOW_LOOK_SECONDS)
 
     def _rest(self) -> float:
@@ -130,34 +152,19 @@ class Intake:
         await self._tell(ignore)
         inbox = self._parts.workspace.inbox
         began = monotonic()
-        items = await anyio.to_thread.run_sync(list_items, inbox, ignore)
+        items = await anyio.to_thread.run_sync(_list, inbox, self._parts.workspace.tasks, ignore)
         now = monotonic()
         self._stuck = {item: self._stuck[item] for item in items if item in self._stuck}
         held_back = {item for item, stuck in self._stuck.items() if now < stuck.not_before}
         self._settling.update([i for i in items if i not in held_back], renamed, now)
         due = self._settling.due(monotonic())
         self._listing_seconds = monotonic() - began
-        if await self._is_disk_full():
-            return
+        floor = self._parts.settings.current.retention.min_free_bytes
+        await anyio.to_thread.run_sync(require_room, inbox, floor)
         taken, size = 0, _FIRST_BATCH
         while taken < len(due) and not self._parts.runs.stopping:
             await self._take_batch(due[taken : taken + size])
             taken, size = taken + size, min(size * 2, _LARGEST_BATCH)
-
-    async def _is_disk_full(self) -> bool:
-        """Tell, in `status` too, whether less than the floor is free: then nothing is taken."""
-        store, floor = self._parts.store, self._parts.settings.current.retention.min_free_bytes
-        free = await anyio.to_thread.run_sync(_free_bytes, self._parts.workspace.inbox)
-        self._lacks_space = free < floor
-        if self._lacks_space:
-            reason = (
-                f"less than {floor:_} bytes of the disk are free, as retention.min_free_bytes "
-                "wants: nothing is taken from the inbox until there is room"
-            )
-            await store.set_condition(Condition.DISK, reason)
-        else:
-            await store.clear_condition(Condition.DISK)
-        return self._lacks_space
 
     async def _tell_stuck(self) -> None:
         """Show in `status` what cannot be taken out of the inbox."""
@@ -170,6 +177,13 @@ class Intake:
         else:
             await store.clear_condition(Condition.INTAKE)
 
+    def _tell_watch(self, watcher: Watcher) -> None:
+        """Show in `status` why arrivals are noticed late, where that was not asked for."""
+        if watcher.trouble is None:
+            self._parts.health.take_back(Trouble.WATCH)
+        else:
+            self._parts.health.say(Trouble.WATCH, explain(Trouble.WATCH, watcher.trouble))
+
     async def _tell(self, ignore: Ignore) -> None:
         """Store what is ignored, so that `status` counts the inbox without the configuration."""
         if ignore != self._told:
@@ -178,10 +192,11 @@ class Intake:
             self._told = ignore
 
     async def _take_batch(self, items: list[Item]) -> None:
-        inbox = self._parts.workspace.inbox
+        inbox, safety = self._parts.workspace.inbox, self._parts.settings.current.safety
+        limits = Limits(safety.max_item_files, safety.max_item_bytes)
 
         def examine_all() -> list[tuple[Item, Examination]]:
-            return [(item, examine(inbox, item)) for item in items]
+            return [(item, examine(inbox, item, limits)) for item in items]
 
         ready: list[Item] = []
         for item, seen in await anyio.to_thread.run_sync(examine_all):
@@ -197,7 +212,7 @@ class Intake:
     async def _claim(self, items: list[Item]) -> None:
         parts = self._parts
         claims = [_Claim(new_task_id(display_name(item.name)), item) for item in items]
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("claim_begun") as tx:
             for claim in claims:
                 await tx.run(
                     "begin_claim",
@@ -210,10 +225,9 @@ class Intake:
         for item in items:
             self._settling.forget(item)
         moved, refused = await anyio.to_thread.run_sync(self._move_all, claims)
-        async with parts.store.transaction() as tx:
-            for claim in moved:
-                name = display_name(claim.item.name)
-                await tx.run("create_task", id=claim.task_id, name=name, priority=0)
+        async with parts.store.transaction("claimed") as tx:
+            for claim, seal in moved.items():
+                await _create_task(tx, claim.task_id, claim.item.name, seal)
             for claim in claims:
                 await tx.run("end_claim", task_id=claim.task_id)
         parts.wakes.dispatch.set()
@@ -226,7 +240,8 @@ class Intake:
 
     def _move_all(
         self, claims: list[_Claim]
-    ) -> tuple[list[_Claim], list[tuple[Item, ClaimFailed]]]:
+    ) -> tuple[dict[_Claim, str], list[tuple[Item, ClaimFailed]]]:
+        """Return the claims that went well with their seals, and what was refused."""
         workspace = self._parts.workspace
         moved: list[_Claim] = []
         refused: list[tuple[Item, ClaimFailed]] = []
@@ -234,11 +249,13 @@ class Intake:
             try:
                 move_into_task(workspace.inbox, claim.item, workspace.task(claim.task_id))
                 moved.append(claim)
+                self._unsynced.add(claim.task_id)
             except ClaimFailed as failed:
                 refused.append((claim.item, failed))
         folders = [workspace.task(claim.task_id) for claim in moved]
-        sync_claim(folders, workspace.tasks, workspace.inbox)
-        return moved, refused
+        seals = sync_claim(folders, workspace.tasks, workspace.inbox)
+        self._unsynced.clear()
+        return dict(zip(moved, seals, strict=True)), refused
 
     async def _quarantine(self, item: Item, reason: str) -> None:
         workspace = self._parts.workspace
@@ -264,21 +281,39 @@ class Intake:
             place = await anyio.to_thread.run_sync(
                 where_is, workspace.inbox, folder, row["inode"], row["source"]
             )
-            if place is Place.IN_TASK:
-                await anyio.to_thread.run_sync(
+            seals: list[str] = []
+            if place is Place.IN_TASK and row["task_id"] not in self._unsynced:
+                self._unsynced.add(row["task_id"])
+                seals = await anyio.to_thread.run_sync(
                     sync_claim, [folder], workspace.tasks, workspace.inbox
                 )
+                self._unsynced.discard(row["task_id"])
             else:
-                await anyio.to_thread.run_sync(undo_empty, folder)
-            async with parts.store.transaction() as tx:
-                if place is Place.IN_TASK:
-                    name = display_name(row["source"])
-                    await tx.run("create_task", id=row["task_id"], name=name, priority=0)
+                await anyio.to_thread.run_sync(self._roll_back, folder, row)
+            async with parts.store.transaction("half_claim_ended") as tx:
+                for seal in seals:
+                    await _create_task(tx, row["task_id"], row["source"], seal)
                 await tx.run("end_claim", task_id=row["task_id"])
+            self._unsynced.discard(row["task_id"])
             log.info("half_claim_ended", task_id=row["task_id"], place=place)
+            parts.wakes.dispatch.set()
+        await anyio.to_thread.run_sync(drop_half_quarantines, workspace.quarantine)
+
+    def _roll_back(self, folder: TaskFolder, row: Row) -> None:
+        inbox, is_dir = self._parts.workspace.inbox, bool(row["is_dir"])
+        give_back(inbox, folder, row["source"], is_dir=is_dir)
+        undo_empty(folder)
 
 
-def _free_bytes(folder: Path) -> int:
-    """Return how much of the disk we may still fill."""
-    facts = os.statvfs(folder)
-    return facts.f_bavail * facts.f_frsize
+async def _create_task(tx: Transaction, task_id: str, source: bytes, seal: str) -> None:
+    name = display_name(source)
+    await tx.run("create_task", id=task_id, name=name, priority=0, input_seal=seal)
+
+
+def _list(inbox: Path, tasks: Path, ignore: Ignore) -> list[Item]:
+    """List the inbox. Raises OSError where no item could be taken: none of them is to blame."""
+    items = list_items(inbox, ignore)
+    tasks.stat()
+    if items and not os.access(inbox, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
+        raise PermissionError(errno.EACCES, "items cannot be taken out of it", str(inbox))
+    return items

@@ -1,22 +1,29 @@
 """The janitor: removes what was kept long enough, deletes what left by rename, and packs."""
 
+import json
 import math
 import os
+from dataclasses import asdict
 
 import anyio
 import anyio.to_thread
 
-from alluvium_like.clock import monotonic
+from alluvium_like import messages
+from alluvium_like.clock import monotonic, seconds_since_boot, time_of_day
 from alluvium_like.config.tables import Retention
 from alluvium_like.deletion import empty
+from alluvium_like.execution.identity import boot_id
+from alluvium_like.lifecycle import Condition
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, somebody_waits
 from alluvium_like.stages.retention import Removal
+from alluvium_like.stages.steadiness import Reading, follow
 from alluvium_like.stages.sweep import carry_out, survey
 
 log = get_logger(__name__)
 
 _SWEEP_SECONDS = 6 * 3600.0
+_CLOCK = "clock"
 _MUCH_TRASH = 500
 _PATIENCE_SECONDS = 600.0
 
@@ -39,8 +46,9 @@ class Janitor:
             for chore in (self._sweep_if_due, self._empty_trash, self._tidy):
                 try:
                     await chore()
-                except Exception:  # no chore holds up another, nor ends the daemon
-                    log.exception("housekeeping_failed")
+                except Exception as error:  # no chore holds up another, nor ends the daemon
+                    if not parts.health.tell(error):
+                        log.exception("housekeeping_failed")
             await parts.wakes.janitor.wait(SLOW_LOOK_SECONDS)
 
     async def sweep(self) -> list[Removal]:
@@ -62,8 +70,23 @@ class Janitor:
 
     async def _sweep_if_due(self) -> None:
         limits = self._parts.settings.current.retention
-        if limits != self._limits or monotonic() >= self._next_sweep:
+        due = limits != self._limits or monotonic() >= self._next_sweep
+        if due and await self._believes_clock():
             await self.sweep()
+
+    async def _believes_clock(self) -> bool:
+        """Tell, in `status` too, whether ages may be counted; a person's `gc` does not ask."""
+        store = self._parts.store
+        known = await store.get_meta(_CLOCK)
+        before = Reading(**json.loads(known)) if known else None
+        now, moved = follow(before, Reading(boot_id(), time_of_day(), seconds_since_boot()))
+        if moved:
+            await store.set_condition(Condition.CLOCK, messages.clock_moved(moved))
+        if now.is_believed:
+            await store.clear_condition(Condition.CLOCK)
+        if moved or now.is_believed:
+            await store.set_meta(_CLOCK, json.dumps(asdict(now)))
+        return now.is_believed
 
     async def _empty_trash(self) -> None:
         """Delete while there is nothing better to do: in a burst the processors are the agents'.

@@ -1,20 +1,24 @@
 """Notify: carries committed events out of the store, to tasks/<id>/.system/events.jsonl.
 
 The file is a projection: the rows are the truth. How far it has got is stored now and then; after a
-crash the files of all tasks with later events are written anew, so nothing is missing or doubled.
+crash the files of all tasks with later events are written anew, so nothing is missing or doubled,
+and what was half written of their other files is taken away.
 """
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 
 import anyio
 import anyio.to_thread
 
-from alluvium_like.guarded import append, own_path, place
+from alluvium_like.errors import StoreError
+from alluvium_like.guarded import append, drop_halves, own_path, place
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
 from alluvium_like.store.rows import Row
+from alluvium_like.task import Task
 from alluvium_like.workspace import EVENTS_NAME, SYSTEM_NAME
 
 log = get_logger(__name__)
@@ -39,7 +43,10 @@ class Notify:
         stale = await store.tasks_with_events_after(self._at)
         for start in range(0, len(stale), _REWRITE_AT_ONCE):
             batch = stale[start : start + _REWRITE_AT_ONCE]
-            files = [(task_id, _lines(await store.events_of(task_id))) for task_id in batch]
+            files = [
+                (await store.get(task_id), _lines(await store.events_of(task_id)))
+                for task_id in batch
+            ]
             await anyio.to_thread.run_sync(self._rewrite, files)
         self._at = await store.last_event()
         await self._save()
@@ -53,13 +60,17 @@ class Notify:
     async def finish(self) -> None:
         """Carry out what is left; called when no other stage runs any more."""
         await self._follow_or_log()
-        await self._save()
+        try:
+            await self._save()
+        except StoreError:  # the next start writes again what may be missing
+            log.exception("progress_not_stored")
 
     async def _follow_or_log(self) -> None:
         try:
             await self._follow()
-        except Exception:
-            log.exception("events_not_written")
+        except Exception as error:
+            if not self._parts.health.tell(error):
+                log.exception("events_not_written")
 
     async def _follow(self) -> None:
         while events := await self._parts.store.events_after(self._at):
@@ -81,9 +92,15 @@ class Notify:
             with own_path(self._parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
                 append(folder, EVENTS_NAME, _lines(rows).encode())
 
-    def _rewrite(self, files: Iterable[tuple[str, str]]) -> None:
-        for task_id, lines in files:
-            with own_path(self._parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
+    def _rewrite(self, files: Iterable[tuple[Task, str]]) -> None:
+        workspace = self._parts.workspace
+        for task, lines in files:
+            ours = workspace.task(task.id)
+            for path in (ours.agent, ours.system, ours.attempt(task.attempt)):
+                if os.path.lexists(path):
+                    with own_path(workspace.tasks, *path.relative_to(workspace.tasks).parts) as it:
+                        drop_halves(it)
+            with own_path(workspace.tasks, task.id, SYSTEM_NAME) as folder:
                 place(folder, EVENTS_NAME, lines)
 
 

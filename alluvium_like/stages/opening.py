@@ -2,15 +2,26 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+import anyio.to_thread
 
 from alluvium_like.config import Config
 from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.locate import locate_owner
+from alluvium_like.gitrepo.locks import clear_locks
 from alluvium_like.gitrepo.runner import Git
 from alluvium_like.gitrepo.warm import WarmTrees
-from alluvium_like.stages.parts import Parts, Settings
+from alluvium_like.inbox.mounts import network_type
+from alluvium_like.log import get_logger
+from alluvium_like.stages.health import Health
+from alluvium_like.stages.parts import Parts, Settings, Wakes
+from alluvium_like.stages.recover import end_survivors
 from alluvium_like.store.writer import Store
+from alluvium_like.trouble import Board
 from alluvium_like.workspace import Workspace
+
+log = get_logger(__name__)
 
 _REPOSITORY = "default"
 
@@ -18,15 +29,21 @@ _REPOSITORY = "default"
 @asynccontextmanager
 async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Parts]:
     """Open the store and the repositories. Raises StoreError or RepositoryError."""
-    store = await Store.open(workspace.database)
     async with AsyncExitStack() as opened:
+        board = Board(workspace.board)  # first of all: what an earlier daemon showed is over
+        opened.callback(board.close)
+        store = await Store.open(workspace.database)
         opened.push_async_callback(store.close)
         workspace_id = await store.get_meta("workspace_id")
-        git = Git(workspace_id)
+        await end_survivors(store, workspace_id)  # before a repository is looked at
+        for lock in await anyio.to_thread.run_sync(clear_locks, workspace.integration):
+            log.warning("lock_cleared", lock=str(lock))
+        git = Git(workspace_id, state=workspace.state)
         known = await store.repository(_REPOSITORY)
         wanted = config.integration.base_branch or (known.base_branch if known else "")
         path = config.repo.at(workspace.root)
         owner = await locate_owner(git, path, wanted)
+        owner = replace(owner, network=network_type(owner.git_dir))
         integration = Integration(git, workspace.integration, owner.git_dir, owner.base_branch)
         opened.push_async_callback(integration.close)
         await integration.open()
@@ -35,8 +52,19 @@ async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Part
         )
         settings = Settings(config)
         warm = WarmTrees(git, workspace.warm, workspace.trash, lambda: settings.warm_limits)
+        wakes = Wakes()
         parts = Parts(
-            workspace, store, settings, git, integration, owner, workspace_id, warm, _REPOSITORY
+            workspace,
+            store,
+            settings,
+            git,
+            integration,
+            owner,
+            workspace_id,
+            warm,
+            Health(board, wakes.keeper),
+            _REPOSITORY,
+            wakes,
         )
         store.committed = parts.wakes.notify.set
         yield parts

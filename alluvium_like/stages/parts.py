@@ -17,6 +17,7 @@ from alluvium_like.gitrepo.warm import Limits, WarmTrees
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.lifecycle import Ending
 from alluvium_like.log import get_logger
+from alluvium_like.stages.health import Health
 from alluvium_like.store.writer import Store
 from alluvium_like.wake import Wake
 from alluvium_like.workspace import Workspace
@@ -72,6 +73,7 @@ class Wakes:
     notify: Wake = field(default_factory=Wake)
     warmer: Wake = field(default_factory=Wake)
     upstream: Wake = field(default_factory=Wake)
+    keeper: Wake = field(default_factory=Wake)
     idle: Wake = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +82,7 @@ class Wakes:
     def set_all(self) -> None:
         """Let every stage look, as after a reload."""
         stages = (self.intake, self.dispatch, self.integrate, self.janitor, self.notify)
-        for wake in (*stages, self.warmer, self.upstream):
+        for wake in (*stages, self.warmer, self.upstream, self.keeper):
             wake.set()
 
 
@@ -193,6 +195,7 @@ class Parts:
     owner: Owner
     workspace_id: str
     warm: WarmTrees
+    health: Health
     repository: str = "default"
     wakes: Wakes = field(default_factory=Wakes)
     runs: Runs = field(default_factory=Runs)

@@ -2,8 +2,8 @@
 
 Survivors are ended by identity, never by number alone; their tasks are queued again and the
 attempt is not counted. Worktrees and slots are thrown away: what counts is in integration.git.
-Warm worktrees stay, and are cleaned before anybody gets them.
-Landings that were begun are the lane's: its first look finishes or redoes them.
+Warm worktrees stay, and are cleaned before anybody gets them. Half claims are intake's, landings
+that were begun the lane's: its first look finishes or redoes them. RECOVERY.md has the whole table.
 """
 
 import anyio.to_thread
@@ -14,7 +14,10 @@ from alluvium_like.execution.recover import survivors_of
 from alluvium_like.gitrepo.workshop import set_aside_all
 from alluvium_like.lifecycle import AttemptVerdict, Ending, State
 from alluvium_like.log import get_logger
+from alluvium_like.stages.making import undo_half_made
 from alluvium_like.stages.parts import Parts
+from alluvium_like.store.transaction import Transaction
+from alluvium_like.store.writer import Store
 
 log = get_logger(__name__)
 
@@ -24,8 +27,9 @@ _REASON = "the daemon died; the attempt does not count"
 
 async def recover(parts: Parts) -> None:
     """Bring the workspace into a state from which the stages can go on; may be repeated."""
-    await _end_survivors(parts)
     await _queue_again(parts)
+    await _end_withdrawn(parts)
+    await undo_half_made(parts)
     workspace = parts.workspace
     for folder in (workspace.worktrees, workspace.workshops, workspace.slots):
         await anyio.to_thread.run_sync(set_aside_all, folder, workspace.trash)
@@ -33,31 +37,41 @@ async def recover(parts: Parts) -> None:
     parts.wakes.janitor.set()
 
 
-async def _end_survivors(parts: Parts) -> None:
+async def end_survivors(store: Store, workspace_id: str) -> None:
+    """End what an earlier daemon left running: its agents, and its gits, which may still write."""
     identities = [
         ProcessIdentity(attempt.pid, attempt.started, attempt.boot_id)
-        for attempt in await parts.store.open_attempts()
+        for attempt in await store.open_attempts()
         if attempt.pid is not None
     ]
-    ended = await end_processes(
-        lambda: survivors_of(parts.workspace_id, identities), _GRACE_SECONDS
-    )
+    ended = await end_processes(lambda: survivors_of(workspace_id, identities), _GRACE_SECONDS)
     if ended:
         log.warning("survivors_ended", processes=ended)
 
 
 async def _queue_again(parts: Parts) -> None:
     for task in await parts.store.in_state(State.RUNNING):
-        async with parts.store.transaction() as tx:
-            await tx.run(
-                "end_attempt",
-                task_id=task.id,
-                number=task.attempt,
-                ending=Ending.LOST,
-                exit_code=None,
-                verdict=AttemptVerdict.AGAIN_UNCOUNTED,
-                reason=_REASON,
-                end_commit="",
-            )
+        async with parts.store.transaction("attempt_lost") as tx:
+            await _end(tx, task.id, task.attempt, AttemptVerdict.AGAIN_UNCOUNTED)
             await tx.transition(task.id, expect=State.RUNNING, to=State.QUEUED, reason=_REASON)
         log.info("task_queued_again", task_id=task.id)
+
+
+async def _end_withdrawn(parts: Parts) -> None:
+    """End the attempts whose tasks had left them: what is open is never cleared away."""
+    for attempt in await parts.store.open_attempts():
+        async with parts.store.transaction("withdrawn_attempt_lost") as tx:
+            await _end(tx, attempt.task_id, attempt.number, AttemptVerdict.CANCELLED)
+
+
+async def _end(tx: Transaction, task_id: str, number: int, verdict: AttemptVerdict) -> None:
+    await tx.run(
+        "end_attempt",
+        task_id=task_id,
+        number=number,
+        ending=Ending.LOST,
+        exit_code=None,
+        verdict=verdict,
+        reason=_REASON,
+        end_commit="",
+    )

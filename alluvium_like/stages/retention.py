@@ -25,6 +25,7 @@ class Kind(StrEnum):
     ATTEMPTS = "attempts"
     REF = "ref"
     WORKSHOP = "workshop"
+    HISTORY = "history"
     TEST_LOG = "test_log"
 
 
@@ -68,7 +69,7 @@ class LogFacts:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """One thing that goes: a path in the workspace, or a ref with its commit.
+    """One thing that goes: a path in the workspace, a ref with its commit, or a task's rows.
 
     `ended_at` is what the task's row said: where it says something else now, the thing stays.
     """
@@ -96,7 +97,8 @@ def what_goes(
 
 def horizon(limits: Retention, state: State, now: datetime) -> str:
     """Return a time; of tasks that ended later in `state` nothing goes because of its age."""
-    days = (_folder_limit(limits, state)[1], limits.outputs_days, _attempts_limit(limits, state)[1])
+    folder, attempts = _folder_limit(limits, state)[1], _attempts_limit(limits, state)[1]
+    days = (folder, limits.outputs_days, attempts, limits.history_days)
     return max(_oldest_kept(limit, now) for limit in days)
 
 
@@ -119,6 +121,9 @@ def _of_task(limits: Retention, task: TaskFacts, why: str, now: datetime) -> Ite
     if long_over:
         for path in task.workshops:
             yield _removal(task, Kind.WORKSHOP, path, f"left over: its task is {task.state}")
+    nothing_left = not (task.has_folder or task.refs or task.workshops)
+    if nothing_left and (why := _too_old(task, "history_days", limits.history_days, now)):
+        yield _removal(task, Kind.HISTORY, task.id, why)
 
 
 def _parts(limits: Retention, task: TaskFacts, now: datetime) -> Iterator[Removal]:

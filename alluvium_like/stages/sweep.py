@@ -2,7 +2,7 @@
 
 The facts are read beside the store's writer, so they may be old: each thing is renamed away inside
 a transaction that sees its task ended as it was, while nothing else can change a row. Refs go by
-compare-and-set. Rows stay: a task's history and its landing are small, and what people refer to.
+compare-and-set. The rows of a task go last, when nothing else of it is left.
 """
 
 import os
@@ -42,6 +42,7 @@ log = get_logger(__name__)
 
 _REFS = ("refs/alluvium/tasks/", "refs/alluvium/candidates/")
 _REPOSITORY = "default"
+_WITHOUT_PATH = (Kind.REF, Kind.HISTORY)
 _AT_ONCE = 8
 """Few: nobody else writes a row while they are renamed and synced."""
 
@@ -77,18 +78,34 @@ async def carry_out(
         if stopping():
             break
         batch = removals[start : start + _AT_ONCE]
-        async with store.transaction() as tx:
+        async with store.transaction("swept") as tx:
             free = [removal for removal in batch if await _is_free(tx, removal)]
-            files = [removal for removal in free if removal.kind is not Kind.REF]
+            files = [removal for removal in free if removal.kind not in _WITHOUT_PATH]
             gone += await anyio.to_thread.run_sync(_throw_away_all, workspace, files)
+            rows = [removal for removal in free if removal.kind is Kind.HISTORY]
+            for removal in rows:
+                await _forget(tx, removal.task_id)
+            gone += rows
         # After the files: a ref without its folder is found by the next look.
         refs = [removal for removal in free if removal.kind is Kind.REF]
         lines = [f"delete {removal.path} {removal.commit}" for removal in refs]
-        await update_refs(git, workspace.integration, lines)
+        await update_refs(git, workspace.integration, lines, "swept")
         gone += refs
     for removal in gone:
         log.info("removed", kind=removal.kind, path=removal.path, reason=removal.reason)
     return gone
+
+
+async def _forget(tx: Transaction, task_id: str) -> None:
+    """Delete the rows of a task, and the trials and landings that no other task was in."""
+    trials = await tx.run("forget_trial_tasks", task_id=task_id)
+    landings = await tx.run("forget_landing_tasks", task_id=task_id)
+    for row in trials:
+        await tx.run("forget_empty_trial", id=row["trial_id"])
+    for row in landings:
+        await tx.run("forget_empty_landing", id=row["landing_id"])
+    for query in ("forget_events", "forget_attempts", "forget_checkpoints", "forget_task"):
+        await tx.run(query, task_id=task_id)
 
 
 async def _is_free(tx: Transaction, removal: Removal) -> bool:
@@ -241,6 +258,6 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _measured(workspace: Workspace, removal: Removal) -> Removal:
-    if removal.kind is Kind.REF or removal.size:
+    if removal.kind in _WITHOUT_PATH or removal.size:
         return removal
     return replace(removal, size=disk_size(workspace.root / removal.path))

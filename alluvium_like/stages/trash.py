@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alluvium_like.deletion import make_movable
 from alluvium_like.durable import fsync_dir
+from alluvium_like.failpoint import step
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 512
@@ -24,12 +25,15 @@ def throw_away(root: Path, inside: Sequence[str], trash: Path) -> None:
         for folder in folders:
             opened.append(os.open(folder, _FOLDER, dir_fd=opened[-1]))
         make_movable(name, opened[-1])
-        os.rename(name, trash / secrets.token_hex(8), src_dir_fd=opened[-1])
-        os.fsync(opened[-1])
+        with step("housekeeping.move"):
+            os.rename(name, trash / secrets.token_hex(8), src_dir_fd=opened[-1])
+        with step("housekeeping.sync_source"):
+            os.fsync(opened[-1])
     finally:
         for fd in opened:
             os.close(fd)
-    fsync_dir(trash)
+    with step("housekeeping.sync_trash"):
+        fsync_dir(trash)
 
 
 def is_really_there(root: Path, inside: Sequence[str]) -> bool:

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import assert_never
 
 import anyio
-import anyio.to_thread
 
 from alluvium_like import messages
 from alluvium_like.gitrepo.remote import Pushed, Rejected, Remote, Unreachable, open_remote
 from alluvium_like.gitrepo.runner import first_line
-from alluvium_like.inbox.claim import make_task_folder
 from alluvium_like.lifecycle import ENDED, Condition, State
 from alluvium_like.log import get_logger
+from alluvium_like.stages.making import make_folder
 from alluvium_like.stages.parts import (
     SLOW_LOOK_SECONDS,
     Parts,
@@ -100,7 +99,8 @@ class Upstream:
             else:
                 await parts.store.clear_condition(Condition.UPSTREAM, parts.repository)
         except Exception as error:
-            log.exception("upstream_failed")
+            if not parts.health.tell(error):
+                log.exception("upstream_failed")
             found = _Found(repr(error), failed=True)
             await tell_condition(parts, Condition.UPSTREAM, found.reason, parts.repository)
         self._looked_at = seen
@@ -237,10 +237,9 @@ class Upstream:
         parts = self._parts
         task_id = new_task_id(remote.title)
         text = messages.upstream_input(remote.title, remote.branch, tip)
-        folder = parts.workspace.task(task_id)
-        await anyio.to_thread.run_sync(make_task_folder, folder, "upstream.md", text)
+        seal = await make_folder(parts.workspace, parts.store, task_id, "upstream.md", text)
         await parts.integration.keep(task_id, tip)
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("upstream_task_made") as tx:
             await tx.run(
                 "create_upstream",
                 id=task_id,
@@ -249,8 +248,10 @@ class Upstream:
                 base_commit=base,
                 head_commit=tip,
                 summary=messages.upstream_summary(remote.title),
+                input_seal=seal,
             )
             await tx.run("set_meta", key=pulled_key(parts.repository), value=f"{task_id} {tip}")
+            await tx.run("end_claim", task_id=task_id)
         log.info("upstream_diverged", task_id=task_id, remote=remote.title, tip=tip[:10])
         parts.wakes.integrate.set()
 

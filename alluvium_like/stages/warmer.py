@@ -32,8 +32,9 @@ class Warmer:
                     await self._look()
                 except Interrupted:
                     break
-                except Exception:
-                    log.exception("warmer_failed")
+                except Exception as error:
+                    if not self._parts.health.tell(error):
+                        log.exception("warmer_failed")
                 await self._parts.wakes.warmer.wait(math.inf)
             tasks.cancel_scope.cancel()
 

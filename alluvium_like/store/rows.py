@@ -4,10 +4,11 @@ import sqlite3
 from dataclasses import fields
 
 from alluvium_like.lifecycle import Outcome, State, TaskKind
-from alluvium_like.task import Attempt, Task
+from alluvium_like.task import Attempt, Landing, Task
 
 _TASK_FIELDS = [f.name for f in fields(Task)]
 _ATTEMPT_FIELDS = [f.name for f in fields(Attempt)]
+_LANDING_FIELDS = [f.name for f in fields(Landing)]
 
 Row = sqlite3.Row
 
@@ -24,3 +25,8 @@ def to_task(row: Row) -> Task:
 def to_attempt(row: Row) -> Attempt:
     """Make the record of one attempt."""
     return Attempt(**{name: row[name] for name in _ATTEMPT_FIELDS})
+
+
+def to_landing(row: Row) -> Landing:
+    """Make the record of one landing."""
+    return Landing(**{name: row[name] for name in _LANDING_FIELDS})

@@ -13,7 +13,7 @@ from pathlib import Path
 from alluvium_like.errors import AlluviumError
 from alluvium_like.lifecycle import CheckpointKind, State
 from alluvium_like.store.connection import Connection
-from alluvium_like.store.rows import to_attempt, to_task
+from alluvium_like.store.rows import to_attempt, to_landing, to_task
 from alluvium_like.store.transaction import Transaction, Value
 from alluvium_like.task import Attempt, Landing, Repository, Task
 
@@ -38,15 +38,18 @@ class Store:
         await self._connection.close()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """Commit several writes together; the body must be short, it holds the write lock."""
-        async with self._connection.transaction() as statements:
+    async def transaction(self, name: str) -> AsyncIterator[Transaction]:
+        """Commit several writes together; the body must be short, it holds the write lock.
+
+        `name` tells in the past tense what is true afterwards; see `Connection.transaction`.
+        """
+        async with self._connection.transaction(name) as statements:
             yield Transaction(statements)
         self.committed()
 
     async def write(self, name: str, /, **params: Value | bytes) -> None:
         """Run one named writing query in a transaction of its own."""
-        async with self.transaction() as tx:
+        async with self.transaction(name) as tx:
             await tx.run(name, **params)
 
     async def transition(
@@ -60,7 +63,7 @@ class Store:
         **changes: Value,
     ) -> Task:
         """Move one task in a transaction of its own; see `Transaction.transition`."""
-        async with self.transaction() as tx:
+        async with self.transaction(f"to_{to}") as tx:
             return await tx.transition(
                 task_id, expect=expect, to=to, reason=reason, in_attempt=in_attempt, **changes
             )
@@ -113,8 +116,8 @@ class Store:
         return [CheckpointKind(row["kind"]) for row in rows if row["answer"] is None]
 
     async def claims(self) -> list[sqlite3.Row]:
-        """Return the claims in progress."""
-        return await self.rows("claims")
+        """Return the claims of items that are in progress."""
+        return await self.rows("claims_of_items")
 
     async def events_after(self, seq: int) -> list[sqlite3.Row]:
         """Return the next events, at most a thousand."""
@@ -136,12 +139,7 @@ class Store:
     async def open_landing(self, repository: str) -> Landing | None:
         """Return the landing that was begun and is not over."""
         rows = await self.rows("open_landing", repository=repository)
-        if not rows:
-            return None
-        r = rows[0]
-        return Landing(
-            r["id"], r["repository"], r["old_commit"], r["new_commit"], r["state"], r["reason"]
-        )
+        return to_landing(rows[0]) if rows else None
 
     async def tasks_of_landing(self, landing_id: int) -> list[tuple[str, str, State]]:
         """Return (task id, commit, state of the task now) of what a landing brings."""

@@ -7,12 +7,11 @@ store and calls the same function. Nothing is acknowledged before its row is com
 from dataclasses import dataclass
 
 import anyio
-import anyio.to_thread
 
 from alluvium_like import messages
 from alluvium_like.errors import AlluviumError, StaleTransition
-from alluvium_like.inbox.claim import make_task_folder
 from alluvium_like.lifecycle import CheckpointKind, Condition, Ending, State, TaskKind
+from alluvium_like.stages.making import make_folder
 from alluvium_like.stages.parts import Runs, Wakes
 from alluvium_like.store.writer import Store
 from alluvium_like.task import Task, new_task_id
@@ -35,7 +34,7 @@ class Actions:
         if not text.strip():
             raise AlluviumError("the answer is empty; say what the agent should do")
         task = await self._in_state(task_id, "answered", State.NEEDS_HUMAN)
-        async with self.store.transaction() as tx:
+        async with self.store.transaction("answered") as tx:
             await tx.run("answer_checkpoints", task_id=task.id, answer=text)
             await tx.run("doubt_red_trials")
             task = await tx.transition(
@@ -60,7 +59,7 @@ class Actions:
         if self.runs.is_live(task.id):
             raise AlluviumError(f"{task.id} is still being ended; try again in a moment")
         ours = task.kind is not TaskKind.ITEM and task.attempt == 0
-        async with self.store.transaction() as tx:
+        async with self.store.transaction("retried") as tx:
             if not await anyio.Path(self.workspace.task(task.id).input).is_dir():
                 raise AlluviumError(
                     f"{task.id} cannot be run again: its folder was removed, and what was dropped "
@@ -83,7 +82,7 @@ class Actions:
     async def approve(self, task_id: str) -> Task:
         """Let the work of a task land although it touches protected paths; exactly this work."""
         task = await self._waiting_for_leave(task_id)
-        async with self.store.transaction() as tx:
+        async with self.store.transaction("approved") as tx:
             await tx.run("answer_checkpoints", task_id=task.id, answer="approved")
             task = await tx.transition(
                 task.id,
@@ -108,11 +107,11 @@ class Actions:
             raise AlluviumError(f"{landed.id} changed nothing; there is nothing to take back")
         name = f"revert-{landed.name}"
         new_id = new_task_id(name)
-        folder = self.workspace.task(new_id)
         text = messages.revert_input(landed)
-        await anyio.to_thread.run_sync(make_task_folder, folder, "revert.md", text)
-        async with self.store.transaction() as tx:
-            await tx.run("create_revert", id=new_id, name=name, reverts=landed.id)
+        seal = await make_folder(self.workspace, self.store, new_id, "revert.md", text)
+        async with self.store.transaction("reverted") as tx:
+            await tx.run("create_revert", id=new_id, name=name, reverts=landed.id, input_seal=seal)
+            await tx.run("end_claim", task_id=new_id)
             made = await tx.get(new_id)
         self.wakes.integrate.set()
         return made
@@ -125,7 +124,7 @@ class Actions:
         task = await self.store.get(task_id)
         if task.state in (State.DONE, State.CANCELLED):
             raise AlluviumError(f"{task.id} is {task.state}; there is nothing to cancel")
-        async with self.store.transaction() as tx:
+        async with self.store.transaction("cancelled") as tx:
             if await tx.run("being_landed", task_id=task.id):
                 raise AlluviumError(f"{task.id} is landing at this moment; see 'status'")
             task = await tx.transition(
@@ -144,7 +143,7 @@ class Actions:
 
     async def resume(self) -> None:
         """Start attempts again, and let a lane that paused on a red base try again."""
-        async with self.store.transaction() as tx:
+        async with self.store.transaction("resumed") as tx:
             await tx.run("clear_conditions", first=Condition.PAUSED, second=Condition.BASE_RED)
             await tx.run("doubt_red_trials")
         self.wakes.set_all()

@@ -23,6 +23,9 @@ CHECKSUMS: Final = "checksums.json"
 DEEPEST: Final = 200
 """How many folders may lie in each other; each of them takes a descriptor."""
 _LEVEL: Final = 3
+_BLOCK_BYTES: Final = 512
+_LARGEST_HOLES: Final = 10_000_000_000
+"""Holes are saved as zeros, which a file of next to nothing may claim to have without end."""
 _MODE: Final = 0o777
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -80,6 +83,8 @@ class Writer:
             facts = found.facts
             if found.target is not None:
                 self._add(_member(name, tarfile.SYMTYPE, facts.st_mode, facts, found.target))
+            elif facts.st_size - facts.st_blocks * _BLOCK_BYTES > _LARGEST_HOLES:
+                self.skipped.append(f"{name}: almost all of its {facts.st_size:_} bytes are holes")
             elif found.stream is not None:
                 member = _member(name, tarfile.REGTYPE, facts.st_mode, facts)
                 self._add(member, found.stream, facts.st_size)

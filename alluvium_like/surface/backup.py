@@ -22,6 +22,7 @@ from alluvium_like.clock import utc_now
 from alluvium_like.config import load_config
 from alluvium_like.durable import fsync_dir, rename_noreplace
 from alluvium_like.errors import AlluviumError, UsageError
+from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.bundle import present_commits, write_bundle
 from alluvium_like.gitrepo.locate import locate_owner
 from alluvium_like.gitrepo.runner import Git
@@ -57,7 +58,8 @@ def back_up(workspace: Workspace, target: Path, *, force: bool, with_repo: bool)
             part.chmod(0o600)
             tasks = _Backup(workspace, writer, Path(folder)).save(with_repo=with_repo)
             stream.flush()
-            os.fsync(stream.fileno())
+            with step("backup.sync"):
+                os.fsync(stream.fileno())
             size = stream.tell()
         _publish(part, target, force=force)
     return Saved(target, size, tasks, tuple(writer.skipped))
@@ -82,13 +84,15 @@ def _exists(target: Path) -> AlluviumError:
 
 def _publish(part: Path, target: Path, *, force: bool) -> None:
     try:
-        if force:
-            part.replace(target)
-        else:
-            rename_noreplace(part, target)
+        with step("backup.rename"):
+            if force:
+                part.replace(target)
+            else:
+                rename_noreplace(part, target)
     except FileExistsError as error:
         raise _exists(target) from error
-    fsync_dir(target.parent)
+    with step("backup.sync_folder"):
+        fsync_dir(target.parent)
 
 
 @dataclass(slots=True)

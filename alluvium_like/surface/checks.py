@@ -35,6 +35,7 @@ class Kind(StrEnum):
     STATE = "state"
     EVENTS = "events"
     PROJECTION = "events.jsonl"
+    INPUT = "input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def check_refs(facts: Facts) -> Iterator[Finding]:
         return
     for ref, commit in facts.refs.items():
         owner = task_of_ref(ref)
-        if owner is not None and owner not in facts.tasks:
+        if owner is not None and owner not in facts.tasks.keys() | facts.claims:
             advice = f"keep what you need of it, then: {_git('update-ref -d', ref)}"
             yield Finding(Kind.REF, ref, "is of a task that is not there", advice)
         elif commit not in facts.commits and not ref.startswith("refs/tags/"):

@@ -9,12 +9,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Final
 
 import anyio
 
 from alluvium_like.config import Config, load_config
 from alluvium_like.errors import AlluviumError, ConfigError, RepositoryError
+from alluvium_like.gitrepo.checkouts import UNFINISHED
 from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.owner import OwnerRepository, inspect_repository
 from alluvium_like.gitrepo.remote import Unreachable, open_remote
@@ -22,16 +22,6 @@ from alluvium_like.gitrepo.runner import Git
 from alluvium_like.surface import machine
 from alluvium_like.surface.machine import Check, Status
 from alluvium_like.workspace import Workspace
-
-# What git keeps in its folder while something is unfinished, and what it is called.
-_UNFINISHED: Final = {
-    "rebase-merge": "rebase",
-    "rebase-apply": "rebase or am",
-    "MERGE_HEAD": "merge",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-}
-
 
 Look = Callable[[], Iterable[Check]]
 
@@ -46,7 +36,7 @@ def run_doctor(workspace: Workspace) -> list[Check]:
         ("fsync", partial(machine.sync, workspace)),
         ("file system", partial(machine.file_system, workspace)),
         ("disk", partial(machine.disk, workspace)),
-        ("inotify", machine.inotify),
+        ("inotify", partial(machine.inotify, workspace)),
         ("sandbox", _sandbox),
     ]
     try:
@@ -135,7 +125,7 @@ def _repository(workspace: Workspace, config: Config) -> Iterator[Check]:
 
 
 def _unfinished(found: OwnerRepository) -> Iterator[Check]:
-    under_way = [what for name, what in _UNFINISHED.items() if (found.git_dir / name).exists()]
+    under_way = [what for name, what in UNFINISHED.items() if (found.git_dir / name).exists()]
     if under_way:
         message = f"unfinished: {', '.join(under_way)}; landing may have to wait"
         fix = f"finish or abort it in {found.path}"
@@ -153,7 +143,7 @@ def _remote(found: OwnerRepository, name: str) -> Iterator[Check]:
     """Look whether the remote is there and its URL usable; nobody is spoken to."""
     if not name:
         return
-    owner = Owner(found.git_dir, found.base_branch)
+    owner = Owner(found.git_dir, found.base_branch, found.path)
     remote = anyio.run(open_remote, Git("doctor"), owner, found.git_dir, name, found.path)
     if isinstance(remote, Unreachable):
         fix = "mend the remote with 'git remote', or change [integration].push"

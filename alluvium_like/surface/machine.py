@@ -6,18 +6,19 @@ What is tried is tried for real (a rename, an fsync) and leaves nothing behind.
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from alluvium_like.durable import fsync_dir, rename_noreplace
 from alluvium_like.errors import RepositoryError
+from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.owner import git_version
+from alluvium_like.inbox.mounts import is_network, type_of
+from alluvium_like.inbox.watch import try_events
 from alluvium_like.workspace import Workspace
 
 LOW_DISK_BYTES: Final = 1 << 30
@@ -25,10 +26,6 @@ NO_DISK_BYTES: Final = 100_000_000
 # The kernel's own smallest defaults: below them somebody has turned them down.
 _FEW_WATCHES: Final = 8192
 _FEW_INSTANCES: Final = 128
-_NETWORK_TYPES: Final = frozenset(
-    {"9p", "afpfs", "afs", "ceph", "cifs", "davfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4"}
-    | {"smb3", "smbfs", "virtiofs", "webdav"}
-)
 
 
 class Status(StrEnum):
@@ -79,7 +76,8 @@ def rename(workspace: Workspace) -> Iterator[Check]:
     }
     try:
         source.touch()
-        rename_noreplace(source, target)
+        with step("doctor.rename"):
+            rename_noreplace(source, target)
     except OSError as error:
         yield Check("rename", Status.FAIL, f"inbox to tasks: {error.strerror}", fix)
     else:
@@ -100,8 +98,10 @@ def sync(workspace: Workspace) -> Iterator[Check]:
         with probe.open("wb") as stream:
             stream.write(b"x")
             stream.flush()
-            os.fsync(stream.fileno())
-        fsync_dir(workspace.state)
+            with step("doctor.sync_file"):
+                os.fsync(stream.fileno())
+        with step("doctor.sync_folder"):
+            fsync_dir(workspace.state)
         yield Check("fsync", Status.OK, "works for files and folders")
     except OSError as error:
         fix = "put the workspace on a disk that is well; what cannot be synced cannot be promised"
@@ -113,20 +113,12 @@ def sync(workspace: Workspace) -> Iterator[Check]:
 
 def file_system(workspace: Workspace) -> Iterator[Check]:
     """Tell a network file system from a local one."""
-    mounts = [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
-    kind = file_system_type(workspace.root, mounts)
-    if kind in _NETWORK_TYPES or kind.startswith("fuse."):
+    kind = type_of(workspace.inbox)
+    if is_network(kind):
         fix = "put the workspace on a local disk: drops are seen late here, and locks may not hold"
         yield Check("file system", Status.WARN, f"{kind} is a network file system", fix)
     else:
         yield Check("file system", Status.OK, kind or "type unknown")
-
-
-def file_system_type(path: Path, mounts: Iterable[tuple[str, str]]) -> str:
-    """Return the type of the innermost of `mounts` (mount point, type) that holds `path`."""
-    holding = [(point, kind) for point, kind in mounts if path.is_relative_to(point)]
-    # Of two mounts on one point the later one hides the earlier, and `max` takes the first it sees.
-    return max(reversed(holding), key=lambda mount: len(mount[0]))[1] if holding else ""
 
 
 def disk(workspace: Workspace) -> Iterator[Check]:
@@ -145,8 +137,14 @@ def judge_disk(free_bytes: int) -> Check:
     return Check("disk", Status.OK, message)
 
 
-def inotify() -> Iterator[Check]:
-    """Look at the kernel's limits for watching folders; there are none elsewhere than on Linux."""
+def inotify(workspace: Workspace) -> Iterator[Check]:
+    """Watch the inbox, and look at the kernel's limits where it has any, as Linux does."""
+    try:
+        try_events(workspace.inbox)
+    except OSError as error:
+        fix = "until then what is dropped is noticed within seconds, not at once"
+        yield Check("inotify", Status.WARN, f"the inbox cannot be watched: {error.strerror}", fix)
+        return
     limits = Path("/proc/sys/fs/inotify")
     if limits.is_dir():
         watches, instances = (

@@ -16,6 +16,7 @@ from typing import Final
 from alluvium_like.deletion import empty
 from alluvium_like.durable import fsync_dir, rename_noreplace
 from alluvium_like.errors import AlluviumError, DaemonRunning
+from alluvium_like.failpoint import step
 from alluvium_like.guarded import open_folder, read_regular
 from alluvium_like.lock import workspace_lock
 from alluvium_like.stages.trash import disk_size, throw_away
@@ -90,7 +91,8 @@ def release(workspace: Workspace, entry: Entry) -> list[str]:
     folder = entry.path.parent if is_item else entry.path
     names = [_publish(folder / item, item, workspace.inbox) for item in entry.items]
     for changed in (workspace.inbox, folder):
-        fsync_dir(changed)
+        with step("release.sync_folder"):
+            fsync_dir(changed)
     if not is_item and not _beside(entry.path, entry.note):
         throw_away(workspace.quarantine, [entry.path.name], workspace.trash)
     return [_shown(name) for name in names]
@@ -162,7 +164,8 @@ def _publish(source: Path, name: str, inbox: Path) -> str:
     for number in range(1, 1000):
         wanted = name if number == 1 else f"{stem}-{number}{dot}{suffix}"
         try:
-            rename_noreplace(source, inbox / wanted)
+            with step("release.rename"):
+                rename_noreplace(source, inbox / wanted)
         except FileExistsError:
             continue
         return wanted

@@ -22,6 +22,7 @@ from alluvium_like.config import load_config
 from alluvium_like.deletion import empty
 from alluvium_like.durable import fsync_dir, rename_noreplace, sync_file_system
 from alluvium_like.errors import ConfigError, WorkspaceError
+from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.bundle import (
     fill_work_tree,
     follow_branch,
@@ -78,8 +79,9 @@ def restore(archive: Path, path: Path) -> Restored:
             read_archive(archive, extractor.take)
         notes = anyio.run(_Restoring(part, workspace.root).finish)
         part.make_folders()
-        if not sync_file_system(part.root):
-            os.sync()
+        with step("restore.sync_file_system"):
+            if not sync_file_system(part.root):
+                os.sync()
         with workspace_lock(part):  # goes along with its file: nobody starts a daemon meanwhile
             _move_in(part, workspace)
             findings = verify(workspace, running=False)
@@ -114,10 +116,12 @@ def _move_in(part: Workspace, workspace: Workspace) -> None:
     """Rename everything to its place, what makes it a workspace last."""
     names = [path.name for path in part.root.iterdir() if path.name != STATE_NAME]
     for name in (*names, STATE_NAME):
-        rename_noreplace(part.root / name, workspace.root / name)
+        with step("restore.rename"):
+            rename_noreplace(part.root / name, workspace.root / name)
     part.root.rmdir()
-    fsync_dir(workspace.root)
-    fsync_dir(workspace.root.parent)
+    for folder in (workspace.root, workspace.root.parent):
+        with step("restore.sync_folder"):
+            fsync_dir(folder)
 
 
 async def _let_go(workspace: Workspace, landed: int) -> None:
@@ -148,7 +152,8 @@ class _Restoring:
         rows = _Rows()
         unpacked = part.root / part.database.name
         if unpacked.exists():
-            unpacked.rename(part.database)
+            with step("restore.place_store"):
+                unpacked.rename(part.database)
             rows = await _adopt(part.database)
         bundle = part.root / "integration.bundle"
         if bundle.exists():
@@ -161,7 +166,8 @@ class _Restoring:
         bundle.unlink()
         shallow = self.part.root / "shallow"
         if shallow.exists():
-            shallow.rename(place / shallow.name)
+            with step("restore.place_shallow"):
+                shallow.rename(place / shallow.name)
         wanted = rows.refs(found)
         present = await present_commits(git, place, wanted.values())
         known = {name: commit for name, commit in wanted.items() if commit in present}
@@ -228,8 +234,8 @@ async def _adopt(path: Path) -> _Rows:
     """
     store = await Store.open(path)
     try:
-        async with store.transaction() as tx:
-            for name in ("forget_claims", "forget_processes", "project_anew"):
+        async with store.transaction("restored") as tx:
+            for name in ("forget_claims", "forget_processes", "forget_seals", "project_anew"):
                 await tx.run(name)
             await tx.run("set_meta", key="workspace_id", value=uuid.uuid4().hex)
         if not await store.conditions(Condition.PAUSED):

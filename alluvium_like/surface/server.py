@@ -20,16 +20,21 @@ from alluvium_like.workspace import Workspace
 log = get_logger(__name__)
 
 _LONGEST_REQUEST = 1_000_000
+_BACK_OFF_SECONDS = 1.0
 Method = Callable[..., Awaitable[dict[str, object]]]
 
 
 async def serve_control(
     workspace: Workspace,
     methods: dict[str, Method],
+    troubled: Callable[[BaseException], object],
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer until cancelled. Only the holder of the workspace's lock may call this."""
+    """Answer until cancelled. Only the holder of the workspace's lock may call this.
+
+    `troubled` is told why a caller has to wait: for want of descriptors, say.
+    """
     await anyio.Path(workspace.socket).unlink(missing_ok=True)
 
     async def answer(link: anyio.abc.SocketStream) -> None:
@@ -46,9 +51,14 @@ async def serve_control(
     with reachable(workspace.socket) as path:
         listener = await anyio.create_unix_listener(path, mode=0o600)
     try:
-        async with listener:
+        async with listener, anyio.create_task_group() as answers:
             task_status.started()
-            await listener.serve(answer)
+            while True:
+                try:
+                    answers.start_soon(answer, await listener.accept())
+                except anyio.BrokenResourceError as error:  # the caller stays in the queue
+                    troubled(error.__cause__ or error)
+                    await anyio.sleep(_BACK_OFF_SECONDS)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.Path(workspace.socket).unlink(missing_ok=True)

@@ -1,13 +1,16 @@
-"""What `status` shows: read from store, folders and lock, with the daemon up or down."""
+"""What `status` shows: read from store, board, folders and lock, with the daemon up or down."""
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alluvium_like.lock import is_locked, read_pid
 from alluvium_like.store.reader import StoreReader
+from alluvium_like.trouble import Told, read_board
 from alluvium_like.workspace import Workspace
+
+_REPOSITORY = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole picture at one moment."""
+    """The whole picture at one moment; `landing` tells why what is proven cannot land yet."""
 
     root: Path
     running: bool
@@ -31,17 +34,33 @@ class Status:
     inbox: int
     quarantine: int
     base_branch: str
+    landing: str
     conditions: tuple[Condition, ...]
+    degraded: tuple[Told, ...]
+
+    @property
+    def state(self) -> str:
+        """The daemon in one word: stopped, running, or degraded for want of something."""
+        if not self.running:
+            return "stopped"
+        return "degraded" if self.degraded else "running"
 
     def document(self) -> dict[str, object]:
         """Return the shape that scripts rely on."""
         return {
-            "daemon": {"running": self.running, "pid": self.pid, "workspace": str(self.root)},
+            "daemon": {
+                "running": self.running,
+                "state": self.state,
+                "pid": self.pid,
+                "workspace": str(self.root),
+            },
+            "degraded": [asdict(told) for told in self.degraded],
             "tasks": self.tasks,
             "outcomes": self.outcomes,
             "inbox": self.inbox,
             "quarantine": self.quarantine,
             "base_branch": self.base_branch,
+            "landing": self.landing or None,
             "conditions": [
                 {"name": c.name, "reason": c.reason, "since": c.since} for c in self.conditions
             ],
@@ -61,9 +80,11 @@ def read_status(workspace: Workspace) -> Status:
             inbox=_count(workspace.inbox, *_told_to_ignore(store)),
             quarantine=_count(workspace.quarantine, (".",), ()),
             base_branch=store.base_branch(),
+            landing=next((row["reason"] for row in store.waiting_to_land(_REPOSITORY)), ""),
             conditions=tuple(
                 Condition(row["name"], row["reason"], row["since"]) for row in store.conditions()
             ),
+            degraded=read_board(workspace.board) if running else (),
         )
 
 

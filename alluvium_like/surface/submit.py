@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alluvium_like.durable import fsync_dir, rename_noreplace
 from alluvium_like.errors import AlluviumError, UsageError
+from alluvium_like.failpoint import step
 from alluvium_like.surface.status import ignored_names
 from alluvium_like.workspace import Workspace
 
@@ -26,7 +27,8 @@ def submit_text(workspace: Workspace, name: str, data: bytes) -> str:
         with part.open("xb") as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            with step("submit.sync_text"):
+                os.fsync(stream.fileno())
         return _publish(workspace, part, name)
 
 
@@ -86,10 +88,12 @@ def _publish(workspace: Workspace, part: Path, name: str) -> str:
     for number in range(1, 1000):
         wanted = name if number == 1 else f"{stem}-{number}{dot}{suffix}"
         try:
-            rename_noreplace(part, workspace.inbox / wanted)
+            with step("submit.rename"):
+                rename_noreplace(part, workspace.inbox / wanted)
         except FileExistsError:
             continue
-        fsync_dir(workspace.inbox)
+        with step("submit.sync_inbox"):
+            fsync_dir(workspace.inbox)
         return wanted
     raise AlluviumError(f"the inbox holds too many items named like {name}")
 
@@ -109,6 +113,7 @@ def _sync_all(path: Path) -> None:
     if path.is_dir() or path.is_file():
         fd = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(fd)
+            with step("submit.sync_item"):
+                os.fsync(fd)
         finally:
             os.close(fd)

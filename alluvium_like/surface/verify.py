@@ -35,6 +35,7 @@ from alluvium_like.surface.checks import (
     check_events,
     check_projection,
 )
+from alluvium_like.surface.sealed import check_inputs
 from alluvium_like.task import Attempt, Task
 from alluvium_like.workspace import EVENTS_NAME, SYSTEM_NAME, Workspace
 
@@ -69,6 +70,7 @@ def _look(workspace: Workspace, running: bool) -> list[Finding]:
             findings = [_store(problem) for problem in store.damage()]
             facts = _read(workspace, store)
             findings += _check_histories(workspace, store, facts, running)
+            findings += check_inputs(workspace, facts.tasks.values())
             repositories = list(store.rows("repositories"))
             named = [(row["place"], row["commit_id"]) for row in store.rows("commits_named")]
     except StoreError as error:

@@ -72,7 +72,7 @@ def add_task(workspace: Workspace, task_id: str) -> Path:
 
     async def make() -> None:
         store = await Store.open(workspace.database)
-        await store.write("create_task", id=task_id, name=task_id, priority=0)
+        await store.write("create_task", id=task_id, name=task_id, priority=0, input_seal="")
         await store.close()
 
     anyio.run(make)

@@ -66,8 +66,8 @@ class Bench:
         """Make a finished task whose work is `head`."""
         self.bring(head)
         store = self.parts.store
-        async with store.transaction() as tx:
-            await tx.run("create_task", id="t", name="t", priority=0)
+        async with store.transaction("tested") as tx:
+            await tx.run("create_task", id="t", name="t", priority=0, input_seal="")
             await tx.transition("t", expect=State.QUEUED, to=State.RUNNING)
             await tx.transition("t", expect=State.RUNNING, to=State.WORKER_DONE)
             base = self.parts.integration.seen
@@ -78,7 +78,7 @@ class Bench:
         """Make a task that merges `pulled`, of which an agent may have made `head`."""
         self.bring(head)
         base = self.git("merge-base", self.parts.integration.seen, pulled)
-        async with self.parts.store.transaction() as tx:
+        async with self.parts.store.transaction("tested") as tx:
             await tx.run(
                 "create_upstream",
                 id="t",
@@ -87,13 +87,14 @@ class Bench:
                 summary="",
                 base_commit=base,
                 head_commit=head,
+                input_seal="",
             )
             await tx.run("set_meta", key=pulled_key("default"), value=f"t {pulled}")
         return await self.parts.store.get("t")
 
     async def allow(self, commit: str) -> Task:
         """Let a person approve this work."""
-        async with self.parts.store.transaction() as tx:
+        async with self.parts.store.transaction("tested") as tx:
             await tx.transition(
                 "t", expect=State.NEEDS_HUMAN, to=State.WORKER_DONE, approved_commit=commit
             )

@@ -12,7 +12,6 @@ from alluvium_like.surface.machine import (
     NO_DISK_BYTES,
     Check,
     Status,
-    file_system_type,
     judge_disk,
     judge_inotify,
 )
@@ -146,20 +145,12 @@ def test_a_machine_without_git_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert "git is not on PATH" in found["repository"].message
 
 
-def test_the_innermost_mount_gives_the_type() -> None:
-    mounts = [("/", "ext4"), ("/home", "xfs"), ("/home/me/net", "nfs4"), ("/home", "btrfs")]
-    assert file_system_type(Path("/home/me/net/w"), mounts) == "nfs4"
-    assert file_system_type(Path("/home/me/network"), mounts) == "btrfs"
-    assert file_system_type(Path("/srv"), mounts) == "ext4"
-    assert file_system_type(Path("/srv"), []) == ""
-
-
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
 def test_a_network_file_system_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     workspace = made(tmp_path)
-    monkeypatch.setattr("alluvium_like.surface.machine.file_system_type", lambda path, mounts: kind)
+    monkeypatch.setattr("alluvium_like.surface.machine.type_of", lambda folder: kind)
     check = failing(workspace)["file system"]
     assert (check.status, check.message) == (Status.WARN, f"{kind} is a network file system")
 

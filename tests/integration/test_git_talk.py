@@ -175,7 +175,7 @@ async def test_large_questions_and_answers(git: Git, store: Path) -> None:
     assert found.data == text.encode()
     commit = await to_thread.run_sync(make_commit, store)
     refs = [f"refs/{'many' * 30}/{number}" for number in range(500)]
-    await update_refs(git, store, [f"update {ref} {commit}" for ref in refs])
+    await update_refs(git, store, [f"update {ref} {commit}" for ref in refs], "tested")
     listed = await to_thread.run_sync(plain, store, "for-each-ref", "--format=%(refname)")
     assert len(listed.split()) == 500
 
@@ -188,7 +188,9 @@ def make_commit(store: Path) -> str:
 
 async def test_refs_change_together_or_not_at_all(git: Git, store: Path) -> None:
     commit = await to_thread.run_sync(make_commit, store)
-    await update_refs(git, store, [f"update refs/a/one {commit}", f"update refs/a/two {commit}"])
+    await update_refs(
+        git, store, [f"update refs/a/one {commit}", f"update refs/a/two {commit}"], "tested"
+    )
     refused = [
         [f"update refs/a/three {commit}", f"update refs/a/one {commit} {'1' * 40}"],
         [f"update refs/a/three {commit}", f"update refs/a/four {'1' * 40}"],
@@ -197,11 +199,13 @@ async def test_refs_change_together_or_not_at_all(git: Git, store: Path) -> None
     ]
     for lines in refused:
         with pytest.raises(GitFailed, match=r"refs/a|nonsense"):
-            await update_refs(git, store, lines)
-        await update_refs(git, store, [f"update refs/a/one {commit} {commit}"])
+            await update_refs(git, store, lines, "tested")
+        await update_refs(git, store, [f"update refs/a/one {commit} {commit}"], "tested")
     listed = await to_thread.run_sync(plain, store, "for-each-ref", "--format=%(refname)")
     assert listed.split() == ["refs/a/one", "refs/a/two"]
-    await update_refs(git, store, ["delete refs/a/one", "delete refs/a/two", "delete refs/none"])
+    await update_refs(
+        git, store, ["delete refs/a/one", "delete refs/a/two", "delete refs/none"], "tested"
+    )
     assert await to_thread.run_sync(plain, store, "for-each-ref") == ""
 
 
@@ -220,7 +224,7 @@ async def test_a_cancelled_transaction_leaves_no_lock(git: Git, store: Path) -> 
         await locked.wait()
         assert await to_thread.run_sync((store / "refs/a/one.lock").exists)
         tasks.cancel_scope.cancel()
-    await update_refs(git, store, [f"update refs/a/one {commit}"])
+    await update_refs(git, store, [f"update refs/a/one {commit}"], "tested")
 
 
 async def test_there_are_never_many(git: Git, store: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from alluvium_like.clock import monotonic
 from alluvium_like.inbox.claim import move_into_task
-from alluvium_like.inbox.look import Ignore, Item, examine, list_items
+from alluvium_like.inbox.look import Ignore, Item, Limits, examine, list_items
 from alluvium_like.inbox.settle import Settling
 from alluvium_like.inbox.watch import Watcher
 from alluvium_like.wake import Wake
@@ -18,6 +18,7 @@ from alluvium_like.workspace import TaskFolder
 SETTLE = 0.1
 SOON = 10.0
 IGNORE = Ignore((".",), (".tmp",))
+LIMITS = Limits(entries=1000, size=1000)
 WRITER = """
 import sys
 with open(sys.argv[1], "w") as stream:
@@ -43,7 +44,7 @@ async def look(inbox: Path, settling: Settling, renamed: set[bytes]) -> list[Ite
     settling.update(items, renamed, monotonic())
     ready: list[Item] = []
     for item in settling.due(monotonic()):
-        seen = await anyio.to_thread.run_sync(examine, inbox, item)
+        seen = await anyio.to_thread.run_sync(examine, inbox, item, LIMITS)
         if settling.observe(item, seen):
             ready.append(item)
     return ready
@@ -118,7 +119,7 @@ async def test_a_folder_renamed_in_with_an_open_writer_has_to_settle(
             assert await look(inbox, settling, watcher.take_renamed()) == []
             stream.write("rest")
         [item] = await next_ready(inbox, settling, watcher, wake)
-    seen = await anyio.to_thread.run_sync(examine, inbox, item)
+    seen = await anyio.to_thread.run_sync(examine, inbox, item, LIMITS)
     assert seen.size == len("rest")
 
 

@@ -10,11 +10,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from alluvium_like.inbox.look import Ignore, examine, list_items
+from alluvium_like.inbox.look import Ignore, Limits, examine, list_items
 from alluvium_like.inbox.watch import Watcher
 from alluvium_like.wake import Wake
 
 NOTHING = Ignore((), ())
+LIMITS = Limits(entries=1000, size=1000)
 SOON = 10.0
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="renames are believed on Linux")
 
@@ -116,7 +117,7 @@ async def test_looking_and_claiming_wake_nobody(inbox: Path, tmp_path: Path) -> 
     (inbox / "a").touch()
     async with Watcher(inbox, wake):
         for item in await anyio.to_thread.run_sync(list_items, inbox, NOTHING):
-            await anyio.to_thread.run_sync(examine, inbox, item)
+            await anyio.to_thread.run_sync(examine, inbox, item, LIMITS)
         (inbox / "a").rename(tmp_path / "a")
         (inbox / "d").rename(tmp_path / "d")
         assert not await wake.wait(0.3)
@@ -196,15 +197,6 @@ async def test_a_missing_inbox_does_not_stop_the_start(tmp_path: Path) -> None:
         assert not await is_alive(watcher)
         (tmp_path / "inbox").mkdir()
         assert await watcher.rewatch()
-
-
-async def test_polling_wakes_but_believes_no_rename(inbox: Path) -> None:
-    wake = Wake()
-    (inbox / "b").touch()
-    async with Watcher(inbox, wake, polling=True) as watcher:
-        (inbox / "b").rename(inbox / "c")
-        assert await wake.wait(SOON)
-        assert watcher.take_renamed() == set()
 
 
 async def test_closing_leaves_no_thread_and_no_descriptor(inbox: Path) -> None:

@@ -6,39 +6,43 @@ import anyio
 import pytest
 from test_intake_scale import SOON, drop, opened
 
-from alluvium_like.lifecycle import Condition
 from alluvium_like.stages import intake
+from alluvium_like.stages.health import require_room
 from alluvium_like.stages.intake import Intake
+from alluvium_like.trouble import Trouble
 
 
-async def test_a_full_disk_stops_the_intake_until_there_is_room_without_a_hint(
+async def test_below_the_floor_nothing_is_taken_until_the_machine_is_well_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free = 0
+    floor = 10**18
     looks = 0
 
-    def measure(folder: Path) -> int:
+    def measure(folder: Path, _: int) -> None:
         nonlocal looks
         looks += 1
-        return free
+        require_room(folder, floor)
 
-    monkeypatch.setattr(intake, "_free_bytes", measure)
-    monkeypatch.setattr(intake, "_BACK_OFF_SECONDS", 0.5)
+    monkeypatch.setattr(intake, "require_room", measure)
     async with opened(tmp_path) as parts, anyio.create_task_group() as group:
         drop(parts.workspace.inbox, 3)
         stage = Intake(parts, ignore_settle=True)
         group.start_soon(stage.run)
         with anyio.fail_after(SOON):
-            while not await parts.store.conditions(Condition.DISK):
+            while parts.health.is_well:
                 await parts.wakes.idle.wait(0.1)
-            await anyio.sleep(0.7)
+            (told,) = parts.health.told
+            assert told.name is Trouble.DISK
+            assert "retention.min_free_bytes" in told.reason
+            parts.wakes.intake.set()
+            await parts.wakes.idle.wait(SOON)
             assert stage.idle
             assert not await parts.store.counts()
-            assert looks <= 3, "it looks no faster than the back-off"
-            free = 10**15
+            assert looks == 1, "it does not even look while the machine is not well"
+            floor = 0
+            parts.health.take_back(Trouble.DISK)
+            parts.wakes.set_all()
             while sum((await parts.store.counts()).values()) < 3:
-                await parts.wakes.idle.wait(0.1)
-            while await parts.store.conditions(Condition.DISK):
                 await parts.wakes.idle.wait(0.1)
         parts.runs.stopping = True
         parts.wakes.intake.set()

@@ -18,10 +18,12 @@ from alluvium_like.inbox import claim
 from alluvium_like.inbox.look import Ignore, Item, list_items
 from alluvium_like.inbox.watch import Watcher
 from alluvium_like.stages import intake
+from alluvium_like.stages.health import Health
 from alluvium_like.stages.intake import Intake
 from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.parts import Parts, Settings
 from alluvium_like.store.writer import Store
+from alluvium_like.trouble import Board
 from alluvium_like.wake import Wake
 from alluvium_like.workspace import Workspace
 
@@ -44,6 +46,7 @@ async def opened(root: Path) -> AsyncIterator[Parts]:
             "store": store,
             "settings": Settings(Config()),
             "workspace_id": "id",
+            "health": Health(Board(space.board), Wake()),
         }
         yield Parts(**given)
     finally:
@@ -178,9 +181,9 @@ async def test_how_far_the_histories_are_written_is_stored_within_a_long_catchin
 ) -> None:
     count, saved = 2500, []
     async with opened(tmp_path) as parts:
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("tested") as tx:
             for number in range(count):
-                await tx.run("create_task", id=f"t{number}", name="", priority=0)
+                await tx.run("create_task", id=f"t{number}", name="", priority=0, input_seal="")
         real = parts.store.set_meta
 
         async def save(key: str, value: str) -> None:
@@ -200,9 +203,9 @@ async def test_how_far_the_histories_are_written_is_stored_within_a_long_catchin
 async def test_after_a_crash_many_histories_are_whole_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as parts:
         await Notify(parts).catch_up()
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("tested") as tx:
             for number in range(250):
-                await tx.run("create_task", id=f"t{number}", name="", priority=0)
+                await tx.run("create_task", id=f"t{number}", name="", priority=0, input_seal="")
         await Notify(parts)._follow()  # written, and not stored how far
         await Notify(parts).catch_up()
         for number in range(250):

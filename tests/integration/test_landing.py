@@ -10,6 +10,7 @@ import pytest
 
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo import landing
+from alluvium_like.gitrepo.checkouts import NotPlain, read_checkouts
 from alluvium_like.gitrepo.landing import Landed, LandingEnd, Owner, land
 from alluvium_like.gitrepo.runner import Git
 
@@ -53,9 +54,9 @@ class Place:
         git(work, "push", "-q", "origin", "HEAD:main")
         self.new = git(work, "rev-parse", "HEAD")
 
-    async def land(self, *, resumed: bool = False) -> LandingEnd:
-        owner = Owner(self.owner / ".git", "main")
-        return await land(Git("test"), owner, self.integration, self.old, self.new, resumed=resumed)
+    async def land(self) -> LandingEnd:
+        owner = Owner(self.owner / ".git", "main", self.owner)
+        return await land(Git("test"), owner, self.integration, self.old, self.new)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ async def test_a_half_written_checkout_is_finished(place: Place, written: set[st
         (place.owner / "removed").unlink()
     if "link" in written:
         (place.owner / "link").symlink_to("kept")
-    assert (await place.land(resumed=True)).result is Landed.LANDED
+    assert (await place.land()).result is Landed.LANDED
     assert git(place.owner, "rev-parse", "main") == place.new
     assert git(place.owner, "status", "--porcelain") == ""
 
@@ -92,7 +93,7 @@ async def test_a_half_written_checkout_with_an_edit_of_the_owner_is_left_alone(
     (place.owner / "changed").write_text("new text\n")
     (place.owner / "added").write_text("the owner's\n")
     before = git(place.owner, "status", "--porcelain")
-    end = await place.land(resumed=True)
+    end = await place.land()
     assert end.result is Landed.BLOCKED
     assert "added" in end.reason
     assert git(place.owner, "status", "--porcelain") == before
@@ -104,8 +105,7 @@ async def test_what_the_owner_staged_is_never_taken_for_ours(place: Place) -> No
     (place.owner / "changed").write_text("staged by the owner\n")
     git(place.owner, "add", "changed")
     (place.owner / "changed").write_text("new text\n")
-    for resumed in (False, True):
-        assert (await place.land(resumed=resumed)).result is Landed.BLOCKED
+    assert (await place.land()).result is Landed.BLOCKED
     assert git(place.owner, "show", ":changed") == "staged by the owner"
 
 
@@ -245,12 +245,11 @@ async def test_a_worktree_with_a_relative_link_is_found(place: Place) -> None:
     git(place.owner, "checkout", "-q", "-b", "mine")
     git(place.owner, "worktree", "add", "-q", "../second", "main")
     gitdir = place.owner / ".git" / "worktrees" / "second" / "gitdir"
-    assert landing._read_heads(place.owner / ".git", "refs/heads/main") == place.owner.with_name(
-        "second"
-    )
+    git_dir = place.owner / ".git"
+    assert read_checkouts(git_dir, "refs/heads/main") == [place.owner.with_name("second")]
     gitdir.write_text("../../../../second/.git\n")
-    with pytest.raises(landing._NotPlain):
-        landing._read_heads(place.owner / ".git", "refs/heads/main")
+    with pytest.raises(NotPlain):
+        read_checkouts(git_dir, "refs/heads/main")
 
 
 async def test_git_tidies_up_in_the_owners_repository_only_when_packs_have_gathered(

@@ -76,7 +76,7 @@ class Place:
             git(self.owner, "config", key, value)
 
     async def open(self, name: str = "origin") -> Remote | Unreachable:
-        owner = Owner(self.owner / ".git", "main")
+        owner = Owner(self.owner / ".git", "main", self.owner)
         return await open_remote(
             Git("test", source=self.environment), owner, self.store, name, self.owner
         )

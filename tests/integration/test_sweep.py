@@ -57,8 +57,8 @@ class House:
 
     async def task(self, name: str, state: State, age: timedelta = OLD) -> TaskFolder:
         """Make a task with everything that may be left of one, and let it age."""
-        async with self.store.transaction() as tx:
-            await tx.run("create_task", id=name, name=name, priority=0)
+        async with self.store.transaction("tested") as tx:
+            await tx.run("create_task", id=name, name=name, priority=0, input_seal="")
         now = State.QUEUED
         for step in WAY[state]:
             outcome = "noop" if step is State.DONE else None
@@ -90,7 +90,7 @@ class House:
         db.close()
 
     async def trial(self, *tasks: str, ended: bool = True, age: timedelta = OLD) -> Path:
-        async with self.store.transaction() as tx:
+        async with self.store.transaction("tested") as tx:
             rows = await tx.run(
                 "begin_trial", repository="default", commit_id="c", tree="t", digest="d"
             )
@@ -264,12 +264,12 @@ async def test_what_the_lane_or_a_revert_still_holds_is_in_use(house: House) -> 
     for name in ("car", "landing", "reverted", "pulled", "free"):
         await house.task(name, State.CANCELLED if name != "reverted" else State.DONE)
     before = await house.look()
-    async with house.store.transaction() as tx:
+    async with house.store.transaction("tested") as tx:
         await tx.run("add_car", repository="default", position=0, task_id="car", commit_id="c")
         rows = await tx.run("prepare_landing", repository="default", old_commit="a", new_commit="b")
         landing = rows[0]["id"]
         await tx.run("add_landing_task", landing_id=landing, task_id="landing", commit_id="b")
-        await tx.run("create_revert", id="revert", name="revert", reverts="reverted")
+        await tx.run("create_revert", id="revert", name="revert", reverts="reverted", input_seal="")
         await tx.run("set_meta", key="upstream:default", value="pulled tip")
     assert {removal.task_id for removal in await house.look()} == {"free"}
     lane = [removal for removal in before if removal.task_id in ("car", "landing")]
@@ -375,3 +375,49 @@ async def test_a_stop_ends_the_look_and_the_removal(house: House) -> None:
 
 async def test_a_workspace_whose_daemon_never_started_has_nothing_to_give(tmp_path: Path) -> None:
     assert await survey(Workspace.at(tmp_path), Git("test"), TIGHT) == []
+
+
+async def test_the_rows_of_a_task_go_when_nothing_else_is_left_and_take_no_other(
+    house: House,
+) -> None:
+    for name in ("gone", "kept"):
+        await house.task(name, State.DONE)
+        await house.store.write(
+            "open_checkpoint", task_id=name, attempt=0, kind="question", question="?"
+        )
+    await house.trial("gone")
+    await house.trial("gone", "kept")
+    async with house.store.transaction("tested") as tx:
+        for tasks in (["gone"], ["gone", "kept"]):
+            (row,) = await tx.run(
+                "prepare_landing", repository="default", old_commit="a", new_commit="b"
+            )
+            await tx.run("set_landing_state", id=row["id"], state="landed", reason="")
+            for name in tasks:
+                await tx.run("add_landing_task", landing_id=row["id"], task_id=name, commit_id="b")
+    limits = PARTS.model_copy(update={"done_days": 1, "history_days": 1})
+    house.age("kept", timedelta(hours=2))
+    first = await house.look(limits)
+    assert "history" not in {removal.kind for removal in first}, "its folder goes before"
+    await house.remove(first)
+    found = [removal for removal in await house.look(limits) if removal.kind == "history"]
+    assert await house.remove(found) == ["gone"]
+    db = sqlite3.connect(house.space.database)
+    of_tasks = ("tasks", "id"), ("events", "task_id"), ("checkpoints", "task_id")
+    for table, column in (*of_tasks, ("trial_tasks", "task_id"), ("landing_tasks", "task_id")):
+        assert {name for (name,) in db.execute(f"SELECT {column} FROM {table}")} == {"kept"}
+    for table in ("trials", "landings"):
+        assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
+    assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+    db.close()
+
+
+async def test_rows_of_a_task_that_was_taken_up_again_stay(house: House) -> None:
+    folder = await house.task("t", State.FAILED)
+    limits = TIGHT.model_copy(update={"history_days": 1})
+    await house.remove(await house.look(limits))
+    assert not folder.root.exists()
+    (found,) = [removal for removal in await house.look(limits) if removal.kind == "history"]
+    await house.store.transition("t", expect=State.FAILED, to=State.QUEUED)
+    assert await house.remove([found]) == []
+    assert (await house.store.get("t")).state == State.QUEUED

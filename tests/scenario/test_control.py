@@ -150,7 +150,7 @@ def test_what_scripts_read_keeps_its_shape(bed: Bed) -> None:
     looks(running=False)
 
     status = bed.json("status")
-    assert "not running" in bed.cli("status")
+    assert bed.cli("status").startswith("daemon      stopped\n")
     counted = {state: n for state, n in status["tasks"].items() if n}
     assert counted == {"done": 2, "failed": 1, "needs_human": 1}
     assert status["outcomes"] == {"merged": 1, "noop": 1}

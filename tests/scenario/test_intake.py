@@ -182,20 +182,13 @@ def test_an_inbox_that_is_locked_or_replaced_is_gone_on_with(bed: Bed) -> None:
     bed.drop("locked")
     with unwritable(bed.inbox):
         bed.start()
-        log = bed.root / "logs" / "daemon.jsonl"
-        bed.wait(lambda: "item_stuck" in log.read_text(), "stuck")
-        bed.wait(lambda: bool(bed.json("status")["conditions"]), "told")
-        (condition,) = bed.json("status")["conditions"]
-        assert condition["name"] == "intake"
-        assert "locked is stuck: the daemon may not move it" in condition["reason"]
+        bed.wait(lambda: bool(bed.json("status")["degraded"]), "told")
+        (told,) = bed.json("status")["degraded"]
+        assert told["name"] == "inbox"
+        assert "items cannot be taken out of it" in told["reason"]
         assert bed.json("status")["quarantine"] == 0
-
-    def taken() -> bool:
-        bed.cli("reload")  # which makes it look, as the slow look would
-        return bool(bed.json("status")["tasks"]["done"])
-
-    bed.wait(taken, "taken")
-    bed.wait(lambda: not bed.json("status")["conditions"], "no longer told")
+    bed.wait_for("locked", "done")
+    bed.wait(lambda: bed.json("status")["daemon"]["state"] == "running", "no longer told")
 
     bed.inbox.rmdir()
     bed.wait(lambda: "intake_failed" in log.read_text(), "missed")

@@ -492,8 +492,8 @@ async def test_a_base_that_moves_under_a_landing_loses_nothing(
         await base.take_up()
         tree = await parts.integration.tree_of(seen)
         ours = await parts.integration.commit(tree, [seen], "ours\n", author=who, committer=who)
-        async with parts.store.transaction() as tx:
-            await tx.run("create_revert", id="t", name="t", reverts="")
+        async with parts.store.transaction("tested") as tx:
+            await tx.run("create_revert", id="t", name="t", reverts="", input_seal="")
             await tx.transition("t", expect=State.WORKER_DONE, to=State.INTEGRATING)
         find = parts.store.open_landing
 

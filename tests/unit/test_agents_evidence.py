@@ -230,7 +230,7 @@ def test_a_locked_folder_is_opened_again(agent_dir: Path) -> None:
 
 @pytest.mark.parametrize("plant", IRREGULAR)
 def test_what_the_daemon_gives_arrives_and_nowhere_else(agent_dir: Path, plant: Planting) -> None:
-    for name in ("prompt.md", ".prompt.md.tmp"):
+    for name in ("prompt.md", ".prompt.md.placing"):
         plant(agent_dir / name)
     outside = agent_dir.parent / "outside"
     before = outside.read_text() if outside.exists() else None

@@ -26,7 +26,7 @@ async def _fill(space: Workspace) -> None:
     try:
         await store.set_meta("ignored_names", '[["."], [".tmp"]]')
         for name in ("first", "second", "third"):
-            await store.write("create_task", id=name, name=name, priority=0)
+            await store.write("create_task", id=name, name=name, priority=0, input_seal="")
         for name in ("first", "second"):
             await store.transition(name, expect=State.QUEUED, to=State.RUNNING)
             await store.transition(

@@ -16,8 +16,8 @@ from alluvium_like.workspace import Workspace
 async def _fill(space: Workspace) -> None:
     store = await Store.open(space.database)
     try:
-        await store.write("create_task", id="t", name="t", priority=0)
-        async with store.transaction() as tx:
+        await store.write("create_task", id="t", name="t", priority=0, input_seal="")
+        async with store.transaction("tested") as tx:
             await tx.start_attempt(await tx.get("t"))
         await store.transition("t", expect=State.RUNNING, to=State.FAILED)
     finally:

@@ -10,15 +10,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from alluvium_like.inbox.lease import has_open_writer, ignore_lease_signals
-from alluvium_like.inbox.look import Examination, Ignore, Item, examine, list_items
+from alluvium_like.inbox.look import Examination, Ignore, Item, Limits, examine, list_items
 
 NOTHING = Ignore((), ())
+LIMITS = Limits(entries=1000, size=1000)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="leases are Linux's")
 HOSTILE_NAMES = (
     b"two\nlines",
@@ -46,7 +47,7 @@ def only_item(inbox: Path) -> Item:
 
 
 def look(inbox: Path) -> Examination:
-    return examine(inbox, only_item(inbox))
+    return examine(inbox, only_item(inbox), LIMITS)
 
 
 def test_the_oldest_comes_first_and_names_decide_between_equals(inbox: Path) -> None:
@@ -75,7 +76,7 @@ def test_hostile_names_are_listed_and_examined(inbox: Path, name: bytes) -> None
     (inbox / os.fsdecode(name)).write_text("x")
     item = only_item(inbox)
     assert item.name == name
-    seen = examine(inbox, item)
+    seen = examine(inbox, item, LIMITS)
     assert seen.fingerprint is not None
     assert seen.obstacle == ""
 
@@ -97,10 +98,10 @@ def test_the_order_in_which_a_folder_is_read_does_not_matter(
     for name in "abc":
         (inbox / "d" / name).touch()
     item = only_item(inbox)
-    before = examine(inbox, item)
-    backwards = list(os.scandir(os.fsencode(inbox / "d")))[::-1]
-    monkeypatch.setattr(os, "scandir", lambda _path: contextlib.nullcontext(backwards))
-    assert examine(inbox, item).fingerprint == before.fingerprint
+    before = examine(inbox, item, LIMITS)
+    backwards = list(os.scandir(inbox / "d"))[::-1]
+    monkeypatch.setattr(os, "scandir", lambda _folder: contextlib.nullcontext(backwards))
+    assert examine(inbox, item, LIMITS).fingerprint == before.fingerprint
 
 
 def test_every_kind_of_change_in_a_folder_changes_its_fingerprint(inbox: Path) -> None:
@@ -132,9 +133,9 @@ def test_a_replaced_or_gone_item_has_no_fingerprint(inbox: Path) -> None:
     other = inbox / "b"
     other.write_text("two")
     other.rename(file)
-    assert examine(inbox, item).fingerprint is None
+    assert examine(inbox, item, LIMITS).fingerprint is None
     file.unlink()
-    assert examine(inbox, item).fingerprint is None
+    assert examine(inbox, item, LIMITS).fingerprint is None
 
 
 def test_entries_that_vanish_during_the_walk_leave_no_fingerprint(
@@ -145,13 +146,13 @@ def test_entries_that_vanish_during_the_walk_leave_no_fingerprint(
     item = only_item(inbox)
     real = os.scandir
 
-    def scandir_after_removal(path: bytes) -> Iterator[os.DirEntry[bytes]]:
-        if path.endswith(b"sub"):
-            doomed.rmdir()
-        return real(path)
+    def scandir_and_remove(folder: int) -> contextlib.nullcontext[list[os.DirEntry[str]]]:
+        listing = list(real(folder))
+        doomed.rmdir()
+        return contextlib.nullcontext(listing)
 
-    monkeypatch.setattr(os, "scandir", scandir_after_removal)
-    assert examine(inbox, item).fingerprint is None
+    monkeypatch.setattr(os, "scandir", scandir_and_remove)
+    assert examine(inbox, item, LIMITS).fingerprint is None
 
 
 @pytest.mark.parametrize("target", ["/etc", "/etc/shadow", "nowhere", "link"])
@@ -159,7 +160,7 @@ def test_a_symlink_is_an_item_of_its_own_and_never_followed(inbox: Path, target:
     (inbox / "link").symlink_to(target)
     item = only_item(inbox)
     assert not item.is_dir
-    seen = examine(inbox, item)
+    seen = examine(inbox, item, LIMITS)
     assert seen.fingerprint is not None
     assert (seen.obstacle, seen.has_writer, seen.entries, seen.size) == ("", False, 1, 0)
 
@@ -219,7 +220,8 @@ def test_a_folder_that_may_not_be_read_is_an_obstacle() -> None:
     try:
         if os.geteuid() == 0:
             os.seteuid(65534)
-        assert examine(base, item).obstacle == "d/locked is a folder that the daemon may not read"
+        seen = examine(base, item, LIMITS)
+        assert seen.obstacle == "d/locked is a folder that the daemon may not read"
     finally:
         os.seteuid(os.getuid())
         locked.chmod(0o700)
@@ -234,7 +236,7 @@ def test_another_file_system_inside_is_an_obstacle(inbox: Path) -> None:
         "import sys; from pathlib import Path; from alluvium_like.inbox import look\n"
         "inbox = Path(sys.argv[1])\n"
         "[item] = look.list_items(inbox, look.Ignore((), ()))\n"
-        "print(look.examine(inbox, item).obstacle)"
+        "print(look.examine(inbox, item, look.Limits(9, 9)).obstacle)"
     )
     mount = 'mount -t tmpfs none "$1" && exec "$2" -c "$3" "$4"'
     argv = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh"]
@@ -298,7 +300,7 @@ def test_a_file_of_another_user_counts_as_not_written() -> None:
         with file.open("w"):
             file.chmod(0o644)
             os.seteuid(65534)
-            assert not has_open_writer(os.fsencode(file))
+            assert not has_open_writer(file)
     finally:
         os.seteuid(0)
         shutil.rmtree(base)
@@ -311,7 +313,7 @@ def test_no_descriptors_left_is_not_taken_for_no_writer(inbox: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         with pytest.raises(OSError, match="Too many open files"):
-            has_open_writer(os.fsencode(inbox / "f"))
+            has_open_writer(inbox / "f")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -325,7 +327,7 @@ def test_writers_that_come_while_the_lease_is_held_harm_nobody(inbox: Path) -> N
         "import os, sys; from alluvium_like.inbox.lease import has_open_writer\n"
         "print('ready', flush=True)\n"
         "while os.stat(sys.argv[1]).st_size < 1500:\n"
-        "    has_open_writer(os.fsencode(sys.argv[1]))"
+        "    has_open_writer(sys.argv[1])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(file)], stdout=subprocess.PIPE

@@ -227,3 +227,18 @@ def test_behind_the_horizon_nothing_goes_for_its_age(chosen: Retention, facts: T
     bare = replace(facts, refs=(), workshops=())
     if facts.state in ENDED and what_goes(chosen, [bare], [], NOW):
         assert facts.ended_at < horizon(chosen, facts.state, NOW)
+
+
+def test_rows_go_last_when_nothing_else_of_the_task_is_left() -> None:
+    ref = Ref("refs/alluvium/tasks/t", "c" * 40)
+    limit = limits(history_days=30)
+    for state in ENDED:
+        (gone,) = go(limit, task(state=state, days=31, has_folder=False))
+        assert (gone.kind, gone.path) == (Kind.HISTORY, "t")
+        assert gone.reason == f"{state} for 31.0 days; retention.history_days is 30"
+    assert go(limit, task(days=29, has_folder=False)) == []
+    assert go(limit, task(days=31)) == []
+    assert go(limit, task(state=State.FAILED, days=31, has_folder=False, refs=(ref,))) == []
+    assert go(limit, task(days=31, has_folder=False, in_use=True)) == []
+    kinds = [r.kind for r in go(limit, task(days=31, has_folder=False, workshops=("worktrees/t",)))]
+    assert kinds == [Kind.WORKSHOP], "the next look finds nothing left"

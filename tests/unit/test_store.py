@@ -17,8 +17,8 @@ from alluvium_like.store.writer import Store
 
 async def opened(path: Path) -> Store:
     store = await Store.open(path)
-    async with store.transaction() as tx:
-        await tx.run("create_task", id="t", name="t", priority=0)
+    async with store.transaction("tested") as tx:
+        await tx.run("create_task", id="t", name="t", priority=0, input_seal="")
     return store
 
 
@@ -52,13 +52,13 @@ async def test_an_old_attempt_cannot_end_a_newer_one(tmp_path: Path) -> None:
     store = await opened(tmp_path / "db")
     try:
         task = await store.get("t")
-        async with store.transaction() as tx:
+        async with store.transaction("tested") as tx:
             first = await tx.start_attempt(task)
         await store.transition("t", expect=State.RUNNING, to=State.QUEUED)
-        async with store.transaction() as tx:
+        async with store.transaction("tested") as tx:
             await tx.run("end_attempt", **ended(first.attempt))
         again = (await store.in_state(State.QUEUED))[0]
-        async with store.transaction() as tx:
+        async with store.transaction("tested") as tx:
             await tx.start_attempt(again)
         with pytest.raises(StaleTransition):
             await store.transition(
@@ -92,7 +92,7 @@ async def test_a_failed_body_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 async def cancel_twice(store: Store) -> None:
-    async with store.transaction() as tx:
+    async with store.transaction("tested") as tx:
         await tx.transition("t", expect=State.QUEUED, to=State.CANCELLED)
         await tx.transition("t", expect=State.QUEUED, to=State.CANCELLED)
 
@@ -118,7 +118,7 @@ async def test_done_needs_an_outcome(tmp_path: Path) -> None:
     store = await opened(tmp_path / "db")
     try:
         task = await store.get("t")
-        async with store.transaction() as tx:
+        async with store.transaction("tested") as tx:
             await tx.start_attempt(task)
         with pytest.raises(StoreError, match="CHECK"):
             await store.transition("t", expect=State.RUNNING, to=State.DONE)
@@ -130,10 +130,10 @@ async def test_done_needs_an_outcome(tmp_path: Path) -> None:
 async def test_priority_then_first_come_and_only_what_is_due(tmp_path: Path) -> None:
     store = await opened(tmp_path / "db")
     try:
-        async with store.transaction() as tx:
-            await tx.run("create_task", id="urgent", name="u", priority=5)
-            await tx.run("create_task", id="later", name="l", priority=9)
-        async with store.transaction() as tx:
+        async with store.transaction("tested") as tx:
+            await tx.run("create_task", id="urgent", name="u", priority=5, input_seal="")
+            await tx.run("create_task", id="later", name="l", priority=9, input_seal="")
+        async with store.transaction("tested") as tx:
             await tx.transition(
                 "later", expect=State.QUEUED, to=State.RUNNING, not_before="2999-01-01"
             )
@@ -172,7 +172,7 @@ async def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path) -> None:
 async def test_durability_is_asked_for(tmp_path: Path) -> None:
     connection = await Connection.open(tmp_path / "db")
     try:
-        async with connection.transaction() as tx:
+        async with connection.transaction("tested") as tx:
             (mode,) = await tx.run_text("PRAGMA journal_mode")
             (sync,) = await tx.run_text("PRAGMA synchronous")
         assert (mode[0], sync[0]) == ("wal", 2)

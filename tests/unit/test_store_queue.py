@@ -18,9 +18,9 @@ async def opened(path: Path, *names: str) -> AsyncIterator[Store]:
     """Open a store in which these tasks wait to be coupled, in this order."""
     store = await Store.open(path / "db")
     try:
-        async with store.transaction() as tx:
+        async with store.transaction("tested") as tx:
             for name in names:
-                await tx.run("create_revert", id=name, name=name, reverts="")
+                await tx.run("create_revert", id=name, name=name, reverts="", input_seal="")
         yield store
     finally:
         await store.close()
@@ -31,7 +31,7 @@ async def to_couple(store: Store, most: int = 10) -> list[str]:
 
 
 async def begin(store: Store, tree: str = "tree", digest: str = "digest") -> int:
-    async with store.transaction() as tx:
+    async with store.transaction("tested") as tx:
         (row,) = await tx.run(
             "begin_trial", repository=REPOSITORY, commit_id="c", tree=tree, digest=digest
         )
@@ -49,7 +49,7 @@ async def seen(store: Store, tree: str = "tree", digest: str = "digest") -> tupl
 
 
 async def land(store: Store, state: str, *tasks: str) -> int:
-    async with store.transaction() as tx:
+    async with store.transaction("tested") as tx:
         (row,) = await tx.run(
             "prepare_landing", repository=REPOSITORY, old_commit="o", new_commit="n"
         )
@@ -62,9 +62,9 @@ async def land(store: Store, state: str, *tasks: str) -> int:
 
 async def test_the_order_is_by_priority_and_then_first_come(tmp_path: Path) -> None:
     async with opened(tmp_path, "a", "b", "c") as store:
-        async with store.transaction() as tx:
-            await tx.run("create_task", id="running", name="r", priority=9)
-            await tx.run("create_task", id="urgent", name="u", priority=5)
+        async with store.transaction("tested") as tx:
+            await tx.run("create_task", id="running", name="r", priority=9, input_seal="")
+            await tx.run("create_task", id="urgent", name="u", priority=5, input_seal="")
             task = await tx.start_attempt(await tx.get("urgent"))
             await tx.run(
                 "end_attempt",

@@ -5,12 +5,13 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import aiosqlite
 import pytest
 
 from alluvium_like.errors import AlluviumError, StoreError
 from alluvium_like.lifecycle import Outcome, State
+from alluvium_like.store import connection
 from alluvium_like.store.closing import note_closed, take_note
-from alluvium_like.store.connection import Connection
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.store.sql import query
 from alluvium_like.store.writer import Store
@@ -26,7 +27,7 @@ async def make(path: Path, **tasks: State) -> None:
     store = await Store.open(path)
     try:
         for task_id, state in tasks.items():
-            await store.write("create_task", id=task_id, name=task_id, priority=0)
+            await store.write("create_task", id=task_id, name=task_id, priority=0, input_seal="")
             if state is State.DONE:
                 await store.transition(task_id, expect=State.QUEUED, to=State.RUNNING)
                 await store.transition(
@@ -119,14 +120,14 @@ async def test_a_list_holds_all_that_has_not_ended_and_the_newest_of_the_rest(pa
 async def checked_at_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Open and close the store; tell whether the whole file was checked."""
     found: list[bool] = []
-    real = Connection._prepare
+    real = connection._prepare
 
-    async def prepare(self: Connection, *, check: bool) -> None:
+    async def prepare(db: aiosqlite.Connection, path: Path, *, check: bool) -> None:
         found.append(check)
-        await real(self, check=check)
+        await real(db, path, check=check)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "_prepare", prepare)
+        patch.setattr(connection, "_prepare", prepare)
         await (await Store.open(path)).close()
     [checked] = found
     return checked
@@ -165,8 +166,8 @@ async def test_a_store_in_which_something_failed_is_checked_at_the_next_start(
     store = await Store.open(path)
     try:
         with pytest.raises(StoreError):
-            async with store.transaction() as tx:
-                await tx.run("create_task", id=None, name="", priority=0)
+            async with store.transaction("tested") as tx:
+                await tx.run("create_task", id=None, name="", priority=0, input_seal="")
     finally:
         await store.close()
     assert await checked_at_open(path, monkeypatch)

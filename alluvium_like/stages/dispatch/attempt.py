@@ -12,20 +12,23 @@ from dataclasses import replace
 import anyio.to_thread
 import structlog
 
-from alluvium_like.agents.evidence import read_claim, read_question
+from alluvium_like.agents.evidence import NO_CLAIM, read_claim, read_question
 from alluvium_like.deletion import make_movable
 from alluvium_like.errors import AlluviumError
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, StopRequest, run_supervised
+from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.harvest import Harvest, harvest
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import own_path, place
 from alluvium_like.lifecycle import Ending
 from alluvium_like.log import get_logger
 from alluvium_like.stages.dispatch.prepare import Prepared, prepare
+from alluvium_like.stages.dispatch.tampering import Look, look_after, look_before
 from alluvium_like.stages.dispatch.verdict import Seen, conclude
 from alluvium_like.stages.parts import Parts
 from alluvium_like.task import Task
+from alluvium_like.trouble import Trouble, trouble_of
 from alluvium_like.workspace import SYSTEM_NAME
 
 log = get_logger(__name__)
@@ -51,26 +54,37 @@ async def run_attempt(parts: Parts, task: Task, process_gone: Callable[[], None]
 async def _run_and_look(
     parts: Parts, task: Task, request: StopRequest, process_gone: Callable[[], None]
 ) -> Seen:
-    work = None
+    work, given = None, Look(task.input_seal)
     try:
+        given = await look_before(parts, task)
+        if given.alarm:
+            end = RunEnd(Ending.HELD, None, given.alarm, 0.0, 0)
+            return Seen(end, None, NO_CLAIM, None, given)
+        if given.seal != task.input_seal:
+            await parts.store.write("seal_input", id=task.id, input_seal=given.seal)
+            task = replace(task, input_seal=given.seal)
         prepared = await prepare(parts, task)
     except (AlluviumError, OSError) as error:
-        log.exception("attempt_not_prepared")
-        end = RunEnd(Ending.NOT_STARTED, None, f"could not be prepared: {error}", 0.0, 0)
+        ending = Ending.MACHINE if parts.health.tell(error) else Ending.NOT_STARTED
+        if ending is Ending.NOT_STARTED:
+            log.exception("attempt_not_prepared")
+        end = RunEnd(ending, None, f"could not be prepared: {error}", 0.0, 0)
         await _clear_away(parts, parts.workshop(task.id), whole=False)
     else:
         end = await _run(parts, task, prepared, request)
         process_gone()
-        if end.ending is not Ending.SHUTDOWN:
-            work = await _take_in(parts, task, prepared)
+        if end.ending not in (Ending.SHUTDOWN, Ending.MACHINE):
+            given = await parts.health.through(lambda: look_after(parts, task))
+            failed = end.ending is not Ending.EXITED or end.exit_code != 0
+            work = await _take_in(parts, task, prepared, failed=failed)
         if work is not None and work.trouble:
             work = await _keep_workshop(parts, task, prepared, work)
         await _clear_away(parts, prepared.workshop, whole=work is None or not work.trouble)
     agent_dir = parts.workspace.task(task.id).agent
-    claim, question = await anyio.to_thread.run_sync(
-        lambda: (read_claim(agent_dir), read_question(agent_dir))
+    claim, question = await parts.health.through(
+        lambda: anyio.to_thread.run_sync(lambda: (read_claim(agent_dir), read_question(agent_dir)))
     )
-    return Seen(end, work, claim, question)
+    return Seen(end, work, claim, question, given)
 
 
 async def _clear_away(parts: Parts, workshop: Workshop, *, whole: bool) -> None:
@@ -91,7 +105,8 @@ async def _keep_workshop(parts: Parts, task: Task, prepared: Prepared, work: Har
     def keep() -> None:
         with own_path(tasks, *where.parts) as folder:
             make_movable(prepared.workshop.git_dir)
-            os.rename(prepared.workshop.git_dir, "workshop.git", dst_dir_fd=folder)
+            with step("workshop.keep"):
+                os.rename(prepared.workshop.git_dir, "workshop.git", dst_dir_fd=folder)
 
     try:
         await anyio.to_thread.run_sync(keep)
@@ -119,7 +134,7 @@ async def _write_patch(parts: Parts, task_id: str, work: Harvest) -> None:
 async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopRequest) -> RunEnd:
     async def store_start(identity: ProcessIdentity) -> None:
         start = prepared.start
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("attempt_started") as tx:
             await tx.run(
                 "identify_attempt",
                 task_id=task.id,
@@ -138,7 +153,12 @@ async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopReques
             )
 
     log.info("attempt_starting", start=prepared.start.commit[:10])
-    end = await run_supervised(prepared.spec, on_started=store_start, stop=request)
+    try:
+        end = await run_supervised(prepared.spec, on_started=store_start, stop=request)
+    except (AlluviumError, OSError) as error:  # nothing was started, or nothing of it is left
+        if not parts.health.tell(error):
+            raise
+        return RunEnd(Ending.MACHINE, None, f"could not be started: {error}", 0.0, 0)
     log.info(
         "attempt_ended",
         ending=end.ending,
@@ -149,18 +169,35 @@ async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopReques
     return end
 
 
-async def _take_in(parts: Parts, task: Task, prepared: Prepared) -> Harvest:
+async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool) -> Harvest:
+    """Take in what an attempt left.
+
+    What a `failed` one left does not wait for room on the disk: that may be what takes it all up.
+    """
+
+    async def look() -> Harvest:
+        try:
+            return await harvest(
+                parts.git,
+                prepared.workshop,
+                prepared.source,
+                task_id=task.id,
+                branch=task.branch,
+                start=prepared.start,
+                author=parts.settings.identity,
+            )
+        except (AlluviumError, OSError) as error:
+            if failed and trouble_of(error) is Trouble.DISK:
+                return _nothing_taken(prepared, error)
+            raise
+
     try:
-        return await harvest(
-            parts.git,
-            prepared.workshop,
-            prepared.source,
-            task_id=task.id,
-            branch=task.branch,
-            start=prepared.start,
-            author=parts.settings.identity,
-        )
+        return await parts.health.through(look)
     except (AlluviumError, OSError) as error:
         log.exception("harvest_failed")
-        start = prepared.start.commit
-        return Harvest(start, start, changed=False, trouble=str(error))
+        return _nothing_taken(prepared, error)
+
+
+def _nothing_taken(prepared: Prepared, error: Exception) -> Harvest:
+    start = prepared.start.commit
+    return Harvest(start, start, changed=False, trouble=str(error))

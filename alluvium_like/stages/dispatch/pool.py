@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 import anyio
 import anyio.abc
 
+from alluvium_like.agents.evidence import NO_CLAIM
 from alluvium_like.clock import utc_after, utc_now
 from alluvium_like.errors import AlluviumError, StaleTransition
-from alluvium_like.lifecycle import Condition, State
+from alluvium_like.execution.process import RunEnd
+from alluvium_like.lifecycle import Condition, Ending, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.dispatch.attempt import run_attempt
-from alluvium_like.stages.dispatch.verdict import LONGEST_BACK_OFF
+from alluvium_like.stages.dispatch.tampering import Look
+from alluvium_like.stages.dispatch.verdict import Seen, conclude, longest_pause
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
 from alluvium_like.task import Task
 
@@ -30,12 +33,13 @@ class Dispatch:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._slots_used = 0
-        self._open = 0
+        self._held: set[str] = set()
+        self._in_doubt = False  # whether the store may call running what nobody holds
 
     @property
     def idle(self) -> bool:
         """Tell whether no attempt is under way, its work in Git included."""
-        return self._open == 0
+        return not self._held
 
     async def run(self) -> None:
         """Start attempts until the daemon stops, then return when the last one has ended."""
@@ -44,15 +48,20 @@ class Dispatch:
                 try:
                     await self._fill(attempts)
                     at_most = await self._next_look()
-                except Exception:
-                    log.exception("dispatch_failed")
+                except Exception as error:
+                    self._in_doubt = True
+                    if not self._parts.health.tell(error):
+                        log.exception("dispatch_failed")
                     at_most = _BACK_OFF_SECONDS
                 await self._parts.wakes.dispatch.wait(at_most)
 
     async def _fill(self, attempts: anyio.abc.TaskGroup) -> None:
         parts = self._parts
+        if self._in_doubt and parts.health.is_well:
+            await self._queue_lost()
         while (
-            self._slots_used < parts.settings.current.safety.max_workers
+            parts.health.is_well
+            and self._slots_used < parts.settings.current.safety.max_workers
             and not parts.runs.stopping
             and not await parts.store.conditions(Condition.PAUSED)
         ):
@@ -60,16 +69,32 @@ class Dispatch:
             if task is None:
                 return
             self._slots_used += 1
-            self._open += 1
+            self._held.add(task.id)
             attempts.start_soon(self._attempt, task)
+
+    async def _queue_lost(self) -> None:
+        """Queue again, uncounted, what the store calls running and nobody holds.
+
+        So it is where a commit lasted that was told to have failed, and where trouble of the
+        machine cut an attempt off before its end could be stored.
+        """
+        for task in await self._parts.store.in_state(State.RUNNING):
+            if task.id not in self._held:
+                await self._parts.warm.throw_away(self._parts.workshop(task.id))
+                lost = RunEnd(Ending.MACHINE, None, "nothing of it was held on to", 0.0, 0)
+                await conclude(
+                    self._parts, task, Seen(lost, None, NO_CLAIM, None, Look(task.input_seal))
+                )
+        self._in_doubt = False
 
     async def _take_next(self) -> Task | None:
         store = self._parts.store
-        task = await store.next_runnable(utc_now(), utc_after(LONGEST_BACK_OFF))
+        longest = longest_pause(self._parts.settings.current.agent)
+        task = await store.next_runnable(utc_now(), utc_after(longest))
         if task is None:
             return None
         try:
-            async with store.transaction() as tx:
+            async with store.transaction("attempt_begun") as tx:
                 return await tx.start_attempt(task)
         except StaleTransition:
             return await self._take_next()
@@ -87,11 +112,14 @@ class Dispatch:
         try:
             await run_attempt(self._parts, task, release_slot)
         except Exception as error:
-            log.exception("attempt_broke", task_id=task.id, attempt=task.attempt)
-            await self._put_to_person(task, error)
+            if self._parts.health.tell(error):
+                self._in_doubt = True
+            else:
+                log.exception("attempt_broke", task_id=task.id, attempt=task.attempt)
+                await self._put_to_person(task, error)
         finally:
             release_slot()
-            self._open -= 1
+            self._held.discard(task.id)
             self._parts.wakes.dispatch.set()  # its task may be due again
             self._parts.wakes.idle.set()
 
@@ -99,7 +127,7 @@ class Dispatch:
         """Hold a task that the daemon itself stumbled over; else it would again at every start."""
         reason = f"the daemon stumbled over this attempt: {error!r}; see logs/daemon.jsonl"
         try:
-            async with self._parts.store.transaction() as tx:
+            async with self._parts.store.transaction("attempt_broke") as tx:
                 held = await tx.get(task.id)
                 if held.state is State.RUNNING and held.attempt == task.attempt:
                     await tx.ask_human(held, reason, reason=reason)

@@ -7,6 +7,7 @@ conflict is left in the worktree for the agent.
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from alluvium_like import messages
 from alluvium_like.agents.command import AttemptPlaces, build_command, build_environment
 from alluvium_like.agents.evidence import give, prepare_agent_dir, put_aside
 from alluvium_like.agents.prompt import default_template, render_prompt
+from alluvium_like.errors import RepositoryError
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunSpec
 from alluvium_like.gitrepo.harvest import Start
@@ -39,8 +41,9 @@ class Prepared:
 
 async def prepare(parts: Parts, task: Task) -> Prepared:
     """Make everything that the attempt needs. Raises GitFailed, RepositoryError or OSError."""
-    if await parts.integration.refresh():
-        parts.wakes.integrate.set()
+    with suppress(RepositoryError):  # the base is not there now: the lane says so, and waits
+        if await parts.integration.refresh():
+            parts.wakes.integrate.set()
     source = parts.integration.source()
     again = task.start_from == "same" and bool(task.start_commit)
     start = await (_restart if again else _choose_start)(parts, task)
@@ -151,11 +154,14 @@ def _template(parts: Parts) -> str:
 
 
 def _inventory(folder: Path) -> list[str]:
-    """List what was dropped, names only, nothing followed."""
-    names: list[str] = []
-    for root, folders, files in os.walk(os.fsencode(folder)):
-        folders.sort()
-        for name in sorted(files):
-            path = os.path.relpath(os.path.join(root, name), os.fsencode(folder))  # noqa: PTH118
-            names.append(display_name(path))
-    return names
+    """List what was dropped, names only, nothing followed; folders by what is in them."""
+    names: list[bytes] = []
+    pending = [b""]
+    while pending:
+        inside = pending.pop()
+        # An agent of an earlier attempt may have locked a folder or taken it away.
+        with suppress(OSError), os.scandir(os.fsencode(folder) + b"/" + inside) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                (pending if is_folder else names).append(inside + entry.name + b"/" * is_folder)
+    return [display_name(name) for name in sorted(names)]

@@ -8,51 +8,58 @@ from typing import assert_never
 from alluvium_like import messages
 from alluvium_like.agents.evidence import ClaimRead
 from alluvium_like.clock import utc_after
+from alluvium_like.config.tables import Agent
 from alluvium_like.errors import StaleTransition
 from alluvium_like.execution.process import RunEnd
 from alluvium_like.gitrepo.harvest import Harvest
 from alluvium_like.lifecycle import (
     AttemptFacts,
     AttemptVerdict,
+    Ending,
     Outcome,
     State,
     judge_attempt,
 )
 from alluvium_like.log import get_logger
+from alluvium_like.stages.dispatch.tampering import Look
 from alluvium_like.stages.parts import Parts
 from alluvium_like.store.transaction import Transaction
 from alluvium_like.task import Task
 
 log = get_logger(__name__)
 
-LONGEST_BACK_OFF = timedelta(hours=1)
+_LONGEST_PAUSE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was seen of an ended attempt; `work` is None where Git was not looked at."""
+    """What was seen of an ended attempt; `work` is None where Git was not looked at.
+
+    `given`: what the task had been given, looked at after the attempt, or instead of it.
+    """
 
     end: RunEnd
     work: Harvest | None
     claim: ClaimRead
     question: str | None
+    given: Look
 
 
 async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
     """End an attempt in the store, and its task's turn with it; one transaction."""
-    end, work, claim, question = seen.end, seen.work, seen.claim, seen.question
+    end, work = seen.end, seen.work
     verdict = judge_attempt(
         AttemptFacts(
             ending=end.ending,
             exit_code=end.exit_code,
-            claim=claim.claim,
-            asked_human=question is not None,
+            claim=seen.claim.claim,
+            asked_human=seen.question is not None,
             changed=bool(work and work.changed),
             continued=bool(task.head_commit),
-            trouble=work.trouble if work else "",
+            trouble=seen.given.alarm or (work.trouble if work else ""),
         )
     )
-    reason = _reason(verdict, end, work, claim)
+    reason = _reason(verdict, seen)
     ended: dict[str, str | int | None] = {
         "task_id": task.id,
         "number": task.attempt,
@@ -62,12 +69,21 @@ async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
         "reason": reason,
         "end_commit": work.commit if work else "",
     }
-    try:
-        async with parts.store.transaction() as tx:
+
+    async def store_end() -> None:
+        async with parts.store.transaction("attempt_ended") as tx:
             await tx.run("end_attempt", **ended)
+            if verdict is AttemptVerdict.ASK_HUMAN or not seen.given.alarm:  # told, or no matter
+                await tx.run("seal_input", id=task.id, input_seal=seen.given.seal)
             await _move(parts, tx, task, seen, verdict, reason)
-    except StaleTransition:  # cancelled meanwhile: the attempt's end is history all the same
-        await parts.store.write("end_attempt", **ended)
+
+    try:
+        await parts.health.through(store_end)
+    except StaleTransition:
+        # Cancelled meanwhile, and the attempt's end is history all the same; or stored already by
+        # a commit that was told to have failed.
+        await parts.health.through(lambda: parts.store.write("end_attempt", **ended))
+        parts.wakes.integrate.set()
         return
     log.info("attempt_judged", verdict=verdict, reason=reason)
     if verdict is AttemptVerdict.NOOP:
@@ -90,6 +106,7 @@ async def _move(
             await step(to=State.DONE, outcome=Outcome.NOOP, summary=summary)
         case AttemptVerdict.ASK_HUMAN:
             question = seen.question or (work.trouble if work else "") or summary
+            question = "\n\n".join(filter(None, (seen.given.alarm, question)))
             head = _taken(task, work)
             await tx.ask_human(
                 task,
@@ -116,9 +133,14 @@ async def _move(
             assert_never(verdict)
 
 
+def longest_pause(agent: Agent) -> timedelta:
+    """Return how long a task may back off; where more is left, the clock was set back meanwhile."""
+    return _pause_before(max(agent.retries, 1), agent.retry_delay_seconds)
+
+
 def _pause_before(failures: int, first_seconds: float) -> timedelta:
     """Return how long the task backs off after so many failures; it doubles each time."""
-    longest = LONGEST_BACK_OFF.total_seconds()
+    longest = _LONGEST_PAUSE.total_seconds()
     return timedelta(seconds=min(first_seconds * 2.0 ** min(failures - 1, 64), longest))
 
 
@@ -132,7 +154,8 @@ def _taken(task: Task, work: Harvest | None) -> str:
     return work.commit
 
 
-def _reason(verdict: AttemptVerdict, end: RunEnd, work: Harvest | None, claim: ClaimRead) -> str:
+def _reason(verdict: AttemptVerdict, seen: Seen) -> str:
+    end, work, claim = seen.end, seen.work, seen.claim
     notes = "; ".join(work.notes) if work else ""
     match verdict:
         case AttemptVerdict.TO_INTEGRATOR:
@@ -141,12 +164,15 @@ def _reason(verdict: AttemptVerdict, end: RunEnd, work: Harvest | None, claim: C
         case AttemptVerdict.NOOP:
             return "; ".join(filter(None, ("the agent changed nothing in the repository", notes)))
         case AttemptVerdict.ASK_HUMAN:
-            return (work.trouble if work else "") or "the agent asks a person"
+            trouble = seen.given.alarm or (work.trouble if work else "")
+            return trouble or "the agent asks a person"
         case AttemptVerdict.FAILED:
             return f"the agent says that it failed: {claim.summary or 'no reason given'}"
         case AttemptVerdict.RETRY:
             return messages.attempt_failed(end.ending, end.exit_code, end.reason)
         case AttemptVerdict.AGAIN_UNCOUNTED:
+            if end.ending is Ending.MACHINE:
+                return f"the machine was in trouble; the attempt does not count: {end.reason}"
             return "the daemon stopped; the attempt does not count"
         case AttemptVerdict.CANCELLED:
             return "cancelled"

@@ -5,6 +5,8 @@ overtaken. What has not landed when the base moves goes back to be merged and te
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 
 import anyio
 
@@ -34,25 +36,42 @@ class Base:
         """Find what landed (also before a crash) and void what others' moves overtook."""
         parts, integration = self._parts, self._parts.integration
         await integration.refresh()
+        seen = integration.seen  # an attempt that starts may see a newer one meanwhile
         settled = self._settled or await parts.store.get_meta(self._key)
-        if settled == integration.seen:
+        if settled == seen:
             self._settled = settled
             return
         if settled:
-            landed = await integration.history.landed_tasks(settled, integration.seen)
-            for task_id, commit in landed.items():
-                await self._note_landed(task_id, commit)
-            pending = await parts.store.open_landing(parts.repository)
-            if pending is not None:
-                await parts.store.write(
-                    "set_landing_state", id=pending.id, state="void", reason="the base moved"
-                )
-            await self.return_to_queue("the base moved: merged and tested again")
-            await parts.store.clear_condition(Condition.BASE_RED, parts.repository)
-            log.info("base_moved", old=settled[:10], new=integration.seen[:10])
-        await parts.store.set_meta(self._key, integration.seen)
-        self._settled = integration.seen
+            await self._note_moved(settled, seen)
+        else:
+            await parts.store.set_meta(self._key, seen)
+        self._settled = seen
         parts.wakes.upstream.set()
+
+    async def _note_moved(self, old: str, new: str) -> None:
+        """Note in one transaction what landed, that nothing else did, and how far was looked."""
+        parts = self._parts
+        found = await parts.integration.history.landed_tasks(old, new)
+        pending = await parts.store.open_landing(parts.repository)
+        landed: dict[str, str] = {}
+        async with parts.store.transaction("base_moved") as tx:
+            for task_id, commit in found.items():
+                with suppress(StaleTransition):  # not ours, or noted before
+                    await tx.finish(
+                        task_id, Outcome.MERGED, expect=State.INTEGRATING, commit=commit
+                    )
+                    landed[task_id] = commit
+            if pending is not None:
+                void = "the base moved"
+                await tx.run("set_landing_state", id=pending.id, state="void", reason=void)
+            await self._return_all(tx, "the base moved: merged and tested again")
+            await tx.run("clear_condition", name=Condition.BASE_RED, repository=parts.repository)
+            await tx.run("set_meta", key=self._key, value=new)
+        self.generation += 1
+        await parts.integration.set_base(new)
+        for task_id, commit in landed.items():
+            await verdicts.tell_merged(parts, task_id, commit)
+        log.info("base_moved", old=old[:10], new=new[:10])
 
     async def follow(self) -> None:
         """Move the base forward to what others pushed, where the upstream stage asks for it.
@@ -72,10 +91,7 @@ class Base:
                 parts.wakes.upstream.set()
                 return
             with anyio.CancelScope(shield=True):
-                end = await land(
-                    *(parts.git, parts.owner, parts.integration.path, seen, ahead.commit),
-                    resumed=True,
-                )
+                end = await land(parts.git, parts.owner, parts.integration.path, seen, ahead.commit)
             if end.result is not Landed.BLOCKED:
                 ahead.ask("")
                 await self.take_up()
@@ -89,24 +105,19 @@ class Base:
     def _key(self) -> str:
         return f"settled:{self._parts.repository}"
 
-    async def _note_landed(self, task_id: str, commit: str) -> None:
-        try:
-            async with self._parts.store.transaction() as tx:
-                await tx.finish(task_id, Outcome.MERGED, expect=State.INTEGRATING, commit=commit)
-        except StaleTransition:
-            return
-        await verdicts.tell_merged(self._parts, task_id, commit)
-
     async def return_to_queue(self, reason: str) -> None:
         """Give up every candidate that has not landed; their work is merged again."""
         parts = self._parts
         self.generation += 1
-        async with parts.store.transaction() as tx:
-            for row in await tx.run("integrating", repository=parts.repository):
-                await tx.transition(
-                    row["id"], expect=State.INTEGRATING, to=State.WORKER_DONE, reason=reason
-                )
+        async with parts.store.transaction("returned_to_queue") as tx:
+            await self._return_all(tx, reason)
         await parts.integration.set_base(parts.integration.seen)
+
+    async def _return_all(self, tx: Transaction, reason: str) -> None:
+        for row in await tx.run("integrating", repository=self._parts.repository):
+            await tx.transition(
+                row["id"], expect=State.INTEGRATING, to=State.WORKER_DONE, reason=reason
+            )
 
     async def try_pending(self) -> None:
         """Land what had to wait, or what a crash cut off; void it when a task was withdrawn."""
@@ -114,16 +125,20 @@ class Base:
         pending = await parts.store.open_landing(parts.repository)
         if pending is None:
             return
-        async with parts.store.transaction() as tx:
-            await tx.run("set_landing_state", id=pending.id, state="prepared", reason="")
+        async with parts.store.transaction("landing_resumed") as tx:
+            if pending.state != "prepared":  # else it keeps the time at which it was cut off
+                await tx.run("set_landing_state", id=pending.id, state="prepared", reason="")
             whole = await _all_integrating(tx, pending.id)
             if not whole:
                 withdrawn = "a task was withdrawn"
                 await tx.run("set_landing_state", id=pending.id, state="void", reason=withdrawn)
         if whole:
-            tasks = await parts.store.tasks_of_landing(pending.id)
-            resumed = pending.state == "prepared"
-            await self._land(pending, {task: commit for task, commit, _ in tasks}, resumed=resumed)
+            rows = await parts.store.tasks_of_landing(pending.id)
+            tasks = {task: commit for task, commit, _ in rows}
+            cut_off = pending.updated_at if pending.state == "prepared" else ""
+            if cut_off:  # maybe before its candidates were held
+                await parts.integration.hold(tasks, pending.new_commit)
+            await self._land(pending, tasks, cut_off)
         else:
             await self.return_to_queue("something below it was withdrawn")
 
@@ -141,7 +156,7 @@ class Base:
             below = await parts.store.tasks_of_landing(pending.id)
             together = {**{task: commit for task, commit, _ in below}, **together}
         seen = self._settled  # an attempt that starts may have seen a newer one by now
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("landing_prepared") as tx:
             if pending is not None:
                 await tx.run("set_landing_state", id=pending.id, state="void", reason="extended")
             landing_id = await self._journal(tx, seen, top, together)
@@ -153,7 +168,7 @@ class Base:
             await self.return_to_queue("something below it was withdrawn")
             return
         await parts.integration.hold(together, top)
-        await self._land(Landing(landing_id, parts.repository, seen, top, "prepared", ""), together)
+        await self._land(Landing(landing_id, parts.repository, seen, top, "prepared"), together)
 
     async def _journal(self, tx: Transaction, old: str, new: str, tasks: dict[str, str]) -> int:
         repository = self._parts.repository
@@ -167,17 +182,16 @@ class Base:
             )
         return landing_id
 
-    async def _land(
-        self, landing: Landing, tasks: dict[str, str], *, resumed: bool = False
-    ) -> None:
+    async def _land(self, landing: Landing, tasks: dict[str, str], cut_off: str = "") -> None:
         """Advance the owner's base; not to be interrupted between the ref and the row.
 
-        `resumed`: the journal says that a crash cut this landing off.
+        `cut_off`: when it was begun the time before, where that did not come to an end.
         """
         parts, old, new = self._parts, landing.old_commit, landing.new_commit
+        since = datetime.fromisoformat(cut_off).timestamp() if cut_off else None
         with anyio.CancelScope(shield=True):
             end = await land(
-                parts.git, parts.owner, parts.integration.path, old, new, resumed=resumed
+                parts.git, parts.owner, parts.integration.path, old, new, cut_off=since
             )
             if end.result is Landed.LANDED:
                 await self._record_landing(landing.id, new, tasks)
@@ -188,14 +202,14 @@ class Base:
         if landing.reason != end.reason:
             log.info("landing_waits", reason=end.reason)
         reason = f"proven; the landing waits: {end.reason}"
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("landing_blocked") as tx:
             await tx.run("set_landing_state", id=landing.id, state="blocked", reason=end.reason)
             for task_id in tasks:
                 await tx.run("explain_task", id=task_id, state=State.INTEGRATING, reason=reason)
 
     async def _record_landing(self, landing_id: int, new: str, tasks: dict[str, str]) -> None:
         parts = self._parts
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("landed") as tx:
             await tx.run("set_landing_state", id=landing_id, state="landed", reason="")
             await tx.run("set_meta", key=self._key, value=new)
             flaky = {row["task_id"] for row in await tx.run("flaky_in_landing", id=landing_id)}

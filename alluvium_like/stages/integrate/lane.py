@@ -11,7 +11,7 @@ from dataclasses import replace
 import anyio
 import anyio.abc
 
-from alluvium_like.errors import GitFailed, StaleTransition
+from alluvium_like.errors import AlluviumError, GitFailed, StaleTransition
 from alluvium_like.lifecycle import Condition, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
@@ -22,6 +22,7 @@ from alluvium_like.stages.integrate.testing import Testing
 from alluvium_like.stages.integrate.train import BASE, Car, Train, next_steps, room
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
 from alluvium_like.task import Task
+from alluvium_like.trouble import trouble_of
 
 log = get_logger(__name__)
 
@@ -61,11 +62,14 @@ class Lane:
         try:
             return await self.drain()
         except Exception as error:
-            log.exception("lane_failed")
             self._opened, self._generation = False, None
+            if self._parts.health.tell(error):
+                return True
+            log.exception("lane_failed")
             while isinstance(error, ExceptionGroup):  # of the tests' task group
                 error = error.exceptions[0]
-            await tell_condition(self._parts, Condition.LANE, repr(error), self._parts.repository)
+            told = str(error) if isinstance(error, AlluviumError) else repr(error)
+            await tell_condition(self._parts, Condition.LANE, told, self._parts.repository)
             return True
 
     async def drain(self) -> bool:
@@ -190,6 +194,8 @@ class Lane:
         try:
             return await couple(self._parts, task, top)
         except (GitFailed, ValueError) as error:
+            if trouble_of(error):
+                raise
             log.exception("task_not_coupled", task_id=task.id)
             await verdicts.ask_about_merge(self._parts, task, str(error))
             return None
@@ -199,7 +205,7 @@ class Lane:
         if not coupled:
             return
         joined: list[Car] = []
-        async with self._parts.store.transaction() as tx:
+        async with self._parts.store.transaction("train_joined") as tx:
             for task, car in coupled:
                 try:
                     if task.state is not State.INTEGRATING:

@@ -53,7 +53,7 @@ class Ledger:
     async def open(self) -> None:
         """Take up what earlier daemons learned, and close what they left open."""
         store = self._parts.store
-        async with store.transaction() as tx:
+        async with store.transaction("queue_opened") as tx:
             await tx.run("interrupt_trials", repository=self._repository)
             await tx.run("clear_cars", repository=self._repository)
             await tx.run("add_queue", repository=self._repository, failure_rate=FIRST_FAILURE_RATE)
@@ -77,7 +77,7 @@ class Ledger:
 
     async def begin(self, commit: str, tree: str, gate: Gate, tasks: Sequence[str]) -> int:
         """Write down that tests of a commit begin, and whose work they are about."""
-        async with self._parts.store.transaction() as tx:
+        async with self._parts.store.transaction("trial_begun") as tx:
             rows = await tx.run(
                 "begin_trial",
                 repository=self._repository,
@@ -95,7 +95,7 @@ class Ledger:
     ) -> None:
         """Write down how they ended, and with which command where they failed."""
         result = "green" if green else "red"
-        async with self._parts.store.transaction() as tx:
+        async with self._parts.store.transaction("trial_ended") as tx:
             await tx.run(
                 "end_trial", id=number, result=result, command=command, exit_text=exit_text
             )
@@ -119,7 +119,7 @@ class Ledger:
 
     async def show(self, cars: Sequence[Car]) -> None:
         """Write down the train for people."""
-        async with self._parts.store.transaction() as tx:
+        async with self._parts.store.transaction("train_shown") as tx:
             await tx.run("clear_cars", repository=self._repository)
             for position, car in enumerate(cars, start=1):
                 await tx.run(

@@ -58,7 +58,7 @@ async def mark_noop(parts: Parts, task: Task) -> None:
     """End a task whose merge leaves the base as it is."""
     reason = f"{parts.integration.base_branch} already holds all of it"
     try:
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("noop") as tx:
             held = await _taken_up(tx, task)
             await tx.finish(held.id, Outcome.NOOP, expect=State.INTEGRATING, reason=reason)
     except StaleTransition:
@@ -120,7 +120,7 @@ async def ask_for_leave(parts: Parts, task: Task, paths: Sequence[str]) -> None:
     question = messages.leave_question(paths, task.id)
     reason = f"touches protected paths: {', '.join(paths[:5])}"
     try:
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("leave_asked") as tx:
             await tx.ask_human(task, question, reason=reason, kind=CheckpointKind.APPROVAL)
     except StaleTransition:
         return
@@ -131,7 +131,7 @@ async def ask_about_merge(parts: Parts, task: Task, problem: str) -> None:
     """Put a task to a person because git could not even try to merge it."""
     question = f"The task's branch cannot be merged: {problem}. Answer, retry or cancel."
     try:
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("merge_asked") as tx:
             held = await tx.get(task.id)
             if held.state in (State.WORKER_DONE, State.INTEGRATING):
                 await tx.ask_human(held, question, reason=f"cannot be merged: {problem}")
@@ -162,7 +162,7 @@ async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> Non
     # Before the row: from then on the next attempt may start, and it has to find the request.
     await _deliver(parts, task.id, "revision_request.md", request)
     try:
-        async with parts.store.transaction() as tx:
+        async with parts.store.transaction("sent_back") as tx:
             held = await _taken_up(tx, task)
             if rounds_left:
                 await tx.transition(

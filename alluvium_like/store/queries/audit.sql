@@ -54,6 +54,10 @@ DELETE FROM claims;
 -- The processes of a backup are none of the restored workspace's.
 UPDATE attempts SET pid = NULL, started = '', boot_id = '' WHERE ended_at IS NULL;
 
+-- name: forget_seals
+-- What was unpacked has other times of change.
+UPDATE tasks SET input_seal = '';
+
 -- name: project_anew
 -- Folders are saved after the rows: what the files tell is made again from the rows.
 UPDATE meta SET value = '0' WHERE key = 'projected_event';

@@ -54,6 +54,11 @@ SELECT * FROM attempts WHERE task_id = :task_id ORDER BY number;
 -- name: open_attempts
 SELECT * FROM attempts WHERE ended_at IS NULL;
 
+-- name: attempts_between
+-- The attempts that were under way at any time between two moments.
+SELECT task_id, number FROM attempts
+WHERE started_at <= :last AND (ended_at IS NULL OR ended_at >= :first);
+
 -- name: conditions
 SELECT * FROM conditions ORDER BY name, repository;
 
@@ -89,6 +94,13 @@ WHERE landing_tasks.landing_id = :landing_id;
 
 -- name: claims
 SELECT * FROM claims ORDER BY task_id;
+
+-- name: claims_of_items
+SELECT * FROM claims WHERE source <> x'' ORDER BY task_id;
+
+-- name: tasks_in_making
+-- Claims that no item is behind.
+SELECT task_id FROM claims WHERE source = x'' ORDER BY task_id;
 
 -- name: to_couple
 -- What may become a car: finished work, and what lost its place on the train. Not what waits to

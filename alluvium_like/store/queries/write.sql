@@ -10,17 +10,22 @@ ON CONFLICT (name) DO UPDATE SET path = excluded.path, base_branch = excluded.ba
 INSERT INTO claims (task_id, source, device, inode, is_dir, created_at)
 VALUES (:task_id, :source, :device, :inode, :is_dir, :now);
 
+-- name: begin_making
+-- A task that no item is behind: nothing lies in the inbox, so there is no source.
+INSERT INTO claims (task_id, source, device, inode, is_dir, created_at)
+VALUES (:task_id, x'', 0, 0, 1, :now);
+
 -- name: end_claim
 DELETE FROM claims WHERE task_id = :task_id;
 
 -- name: create_task
-INSERT INTO tasks (id, name, state, priority, created_at, updated_at)
-VALUES (:id, :name, 'queued', :priority, :now, :now);
+INSERT INTO tasks (id, name, state, priority, input_seal, created_at, updated_at)
+VALUES (:id, :name, 'queued', :priority, :input_seal, :now, :now);
 
 -- name: create_revert
 -- Finished work from the start: the integrator itself makes the commit.
-INSERT INTO tasks (id, name, kind, state, reverts, created_at, updated_at)
-VALUES (:id, :name, 'revert', 'worker_done', :reverts, :now, :now);
+INSERT INTO tasks (id, name, kind, state, reverts, input_seal, created_at, updated_at)
+VALUES (:id, :name, 'revert', 'worker_done', :reverts, :input_seal, :now, :now);
 
 -- name: begin_attempt
 INSERT INTO attempts (task_id, number, started_at) VALUES (:task_id, :number, :now);
@@ -39,6 +44,9 @@ WHERE task_id = :task_id AND number = :number AND ended_at IS NULL;
 UPDATE tasks SET start_commit = :start_commit, start_merge = :start_merge,
     base_commit = :base_commit, start_from = 'same'
 WHERE id = :task_id AND state = 'running' AND attempt = :attempt;
+
+-- name: seal_input
+UPDATE tasks SET input_seal = :input_seal WHERE id = :id;
 
 -- name: set_work
 -- The work of a task that the daemon itself has made.
@@ -132,6 +140,32 @@ VALUES (:repository, :position, :task_id, :commit_id);
 -- What others pushed: finished work, and the first in the queue. An agent, where one is needed, goes
 -- on with it.
 INSERT INTO tasks (id, name, repository, kind, state, priority, start_from, base_commit,
-    head_commit, summary, created_at, updated_at)
+    head_commit, summary, input_seal, created_at, updated_at)
 VALUES (:id, :name, :repository, 'upstream', 'worker_done', 1000000, 'branch', :base_commit,
-    :head_commit, :summary, :now, :now);
+    :head_commit, :summary, :input_seal, :now, :now);
+
+-- name: forget_events
+DELETE FROM events WHERE task_id = :task_id;
+
+-- name: forget_attempts
+DELETE FROM attempts WHERE task_id = :task_id;
+
+-- name: forget_checkpoints
+DELETE FROM checkpoints WHERE task_id = :task_id;
+
+-- name: forget_trial_tasks
+DELETE FROM trial_tasks WHERE task_id = :task_id RETURNING trial_id;
+
+-- name: forget_empty_trial
+DELETE FROM trials
+WHERE id = :id AND NOT EXISTS (SELECT 1 FROM trial_tasks WHERE trial_id = :id);
+
+-- name: forget_landing_tasks
+DELETE FROM landing_tasks WHERE task_id = :task_id RETURNING landing_id;
+
+-- name: forget_empty_landing
+DELETE FROM landings
+WHERE id = :id AND NOT EXISTS (SELECT 1 FROM landing_tasks WHERE landing_id = :id);
+
+-- name: forget_task
+DELETE FROM tasks WHERE id = :task_id;

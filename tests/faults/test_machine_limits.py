@@ -1,0 +1,122 @@
+"""No descriptors, no processes, an inbox that may not be written: told, and gone on with later."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from bed import COMMIT, HOLD, PROGRAM, Bed, daemon
+from machine_bed import descriptors, is_merged_once, wait_until_told
+
+if sys.platform != "linux":
+    pytest.skip("limits are changed from outside by Linux's prlimit", allow_module_level=True)
+
+import resource
+
+USER = 61_234  # nobody's, so that nothing else counts against its limits
+QUESTION = 'echo "what now?" > "$ALLUVIUM_AGENT_DIR/needs_human.md"\n'
+
+
+@contextmanager
+def limited(pid: int, what: int, most: int) -> Iterator[None]:
+    """Lower one limit of a running process, and raise it again."""
+    before = resource.prlimit(pid, what)
+    resource.prlimit(pid, what, (most, before[1]))
+    yield
+    resource.prlimit(pid, what, before)
+
+
+def test_without_descriptors_nothing_is_lost_or_misread_and_then_it_goes_on(bed: Bed) -> None:
+    """A question that cannot be read at the end of the attempt has been asked all the same."""
+    bed.make(HOLD + COMMIT + QUESTION)
+    pid = bed.start()
+    served = daemon(bed)
+    bed.drop("asks")
+    bed.wait_for("asks", "running")
+    bed.wait_for_file(bed.folder("asks") / ".agent" / "outputs" / "agent")
+    go = bed.folder("asks") / "go"
+    with limited(pid, resource.RLIMIT_NOFILE, descriptors(pid)):
+        go.touch()
+        bed.drop("t")
+        wait_until_told(bed, "processes", "Too many open files")
+        refused = bed.spawn("pause")  # it waits in the queue of the socket
+        assert served.alive()
+        bed.set_agent(COMMIT)
+    assert refused.communicate(timeout=60)[0].startswith("paused")
+    bed.cli("resume")
+    is_held = bed.wait_for("asks", "needs_human", "done", "failed")
+    assert (is_held["state"], is_held["attempts"]) == ("needs_human", 1)
+    assert "what now?" in is_held["checkpoints"][0]["question"]
+    bed.cli("cancel", is_held["id"])
+    bed.wait_for("t", "done")
+    assert bed.landed_task_ids() == [bed.task("t")["id"]]
+
+
+def test_what_the_system_refuses_is_asked_for_again_and_counts_against_nobody(bed: Bed) -> None:
+    """A sync of the inbox, the start of an agent, and the git that lands fail once each."""
+    steps = {"claim.sync_inbox": "EIO", "attempt.spawn": "EAGAIN", "git.merge": "EAGAIN"}
+    bed.environment["ALLUVIUM_FAILPOINTS"] = ";".join(
+        f"{name}:before:{code}" for name, code in steps.items()
+    )
+    bed.make(COMMIT)
+    bed.start()
+    bed.drop("t")
+    is_merged_once(bed, "t")
+    log = (bed.root / "logs" / "daemon.jsonl").read_text()
+    for name in steps:
+        assert f"injected at {name}" in log
+    assert bed.task("t")["attempts"] == 2
+
+
+@pytest.fixture
+def users_bed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    """A workspace of another user's, who may read what root's interpreter needs and no more."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("another user's processes can only be limited by root, with setpriv")
+    caps = [f"--{kind}=-all,+dac_override" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+    user = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *caps)
+    with tempfile.TemporaryDirectory() as folder:
+        bed = Bed(Path(folder) / "ws").make(HOLD + COMMIT)
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            os.chown(path, USER, USER, follow_symlinks=False)
+        monkeypatch.setattr("bed.PROGRAM", (*user, *PROGRAM))
+        trusted = {"GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+        bed.environment |= {"GIT_CONFIG_COUNT": "1", **trusted}  # for root, who looks on
+        yield bed
+        bed.stop()
+
+
+def test_without_processes_and_threads_it_waits_and_then_goes_on(users_bed: Bed) -> None:
+    bed = users_bed
+    pid = bed.start()
+    bed.drop("t")
+    bed.wait_for("t", "running")
+    bed.wait_for_file(bed.folder("t") / ".agent" / "outputs" / "agent")
+    with limited(pid, resource.RLIMIT_NPROC, 1):
+        (bed.folder("t") / "go").touch()
+        bed.drop("later")
+        wait_until_told(bed, "processes")
+        bed.set_agent(COMMIT)
+    is_merged_once(bed, "t", "later")
+
+
+def test_an_inbox_that_is_mounted_read_only_keeps_its_items_until_it_is_not(bed: Bed) -> None:
+    bed.make(COMMIT)
+    bed.drop("t")
+    inbox = str(bed.inbox)
+    for mount in (["--bind", inbox, inbox], ["-o", "remount,ro,bind", inbox]):
+        if subprocess.run(["mount", *mount], capture_output=True, check=False).returncode:
+            pytest.skip("mounting is not allowed here")
+    try:
+        bed.start()
+        wait_until_told(bed, "inbox", "items cannot be taken out of it")
+        assert (bed.inbox / "t").read_text() == "please"
+        assert bed.json("status")["quarantine"] == 0
+    finally:
+        subprocess.run(["umount", inbox], check=True)
+    is_merged_once(bed, "t")
