@@ -8,7 +8,7 @@ functions block and raise OSError.
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from alluvium_like.failpoint import step
@@ -35,28 +35,37 @@ def own_path(trusted: Path, *names: str) -> Iterator[int]:
 
 def place(folder: int, name: str, text: str) -> None:
     """Place a file, whole or not at all."""
-    part = f".{name}{_HALF}"
-    _clear_way(folder, part, name)
-    if exists(folder, part):
-        os.unlink(part, dir_fd=folder)
-    with os.fdopen(os.open(part, _NEW_FILE, 0o644, dir_fd=folder), "wb") as stream:
-        stream.write(text.encode("utf-8", "backslashreplace"))
-    with step("file.place"):
-        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    with _half(folder, name) as part:
+        with os.fdopen(os.open(part, _NEW_FILE, 0o644, dir_fd=folder), "wb") as stream:
+            stream.write(text.encode("utf-8", "backslashreplace"))
+        with step("file.place"):
+            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def link_into(folder: int, name: str, source: Path) -> None:
     """Place a second name of a file of ours; what it was before is replaced."""
+    with _half(folder, name) as part:
+        with step("file.link"):
+            os.link(source, part, dst_dir_fd=folder, follow_symlinks=False)
+        with step("file.replace"):
+            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        if exists(folder, part):  # both were the same file: then a rename does nothing
+            os.unlink(part, dir_fd=folder)
+
+
+@contextmanager
+def _half(folder: int, name: str) -> Iterator[str]:
+    """Give a file that is made its name until it is whole; nothing is left where that fails."""
     part = f".{name}{_HALF}"
     _clear_way(folder, part, name)
     if exists(folder, part):
         os.unlink(part, dir_fd=folder)
-    with step("file.link"):
-        os.link(source, part, dst_dir_fd=folder, follow_symlinks=False)
-    with step("file.replace"):
-        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-    if exists(folder, part):  # both were the same file: then a rename does nothing
-        os.unlink(part, dir_fd=folder)
+    try:
+        yield part
+    except OSError:
+        with suppress(OSError):
+            os.unlink(part, dir_fd=folder)
+        raise
 
 
 def drop_halves(folder: int) -> None:

@@ -14,22 +14,50 @@ from pathlib import Path
 from alluvium_like.errors import DaemonRunning
 from alluvium_like.workspace import Workspace
 
+_MOMENT_SECONDS = 5.0
+
 
 @contextmanager
 def workspace_lock(workspace: Workspace) -> Iterator[None]:
-    """Hold the workspace. Raises DaemonRunning when somebody else does."""
+    """Hold the workspace. Raises DaemonRunning when somebody else does.
+
+    Where no daemon is seen it may be held for a moment all the same, and that is waited for: by a
+    child of a killed daemon on the way to its own program, or by somebody who only looks.
+    """
     fd = os.open(workspace.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DaemonRunning(
-                f"a daemon already runs in {workspace.root}{_pid_text(workspace)}; "
-                "'alluvium-like stop' ends it"
-            ) from None
+        if not _takes(fd):
+            if not _daemon_is_seen(workspace):
+                wait_until_free(workspace, _MOMENT_SECONDS)
+            if not _takes(fd):
+                raise DaemonRunning(
+                    f"a daemon already runs in {workspace.root}{_pid_text(workspace)}; "
+                    "'alluvium-like stop' ends it"
+                )
         yield
     finally:
         os.close(fd)
+
+
+def _takes(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _daemon_is_seen(workspace: Workspace) -> bool:
+    pid = read_pid(workspace)
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def is_locked(workspace: Workspace) -> bool:

@@ -22,7 +22,6 @@ from alluvium_like.config.tables import RESTART_KEYS
 from alluvium_like.errors import AlluviumError, ConfigError, StoreError, WorkspaceError
 from alluvium_like.execution.adopt import become_subreaper, reap_orphans
 from alluvium_like.inbox.lease import ignore_lease_signals
-from alluvium_like.lifecycle import ACTIVE, Condition, State
 from alluvium_like.lock import workspace_lock
 from alluvium_like.log import get_logger, logging_to
 from alluvium_like.stages.dispatch.pool import Dispatch
@@ -32,7 +31,7 @@ from alluvium_like.stages.janitor import Janitor
 from alluvium_like.stages.keeper import Keeper
 from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.opening import open_parts
-from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.parts import Parts, anything_to_do
 from alluvium_like.stages.recover import recover
 from alluvium_like.stages.upstream import Upstream
 from alluvium_like.stages.warmer import Warmer
@@ -313,17 +312,7 @@ class Supervisor:
             return False
         if not self._upstream.idle:
             return False
-        store = self._parts.store
-        counts = await store.counts()
-        waiting = {state for state in ACTIVE if counts.get(state)}
-        waiting.discard(State.INTEGRATING)  # proven, and its landing has to wait
-        if await store.conditions(Condition.BASE_RED) or await store.conditions(Condition.LANE):
-            waiting.discard(State.WORKER_DONE)
-        if await store.conditions(Condition.PAUSED):
-            waiting -= {State.QUEUED, State.NEEDS_REVISION}
-        if not self._parts.settings.current.integration.enabled:
-            waiting.discard(State.WORKER_DONE)
-        return not waiting
+        return not await anything_to_do(self._parts)
 
 
 def _refuse_split_file_systems(workspace: Workspace) -> None:

@@ -304,8 +304,8 @@ class Retention(_Table):
     min_free_bytes: int = Field(
         default=1_000_000_000,
         ge=0,
-        description="How much of the disk must be free, in bytes, for the inbox to be emptied. "
-        "Below that items stay where they are until there is room again.",
+        description="How much of the disk must be free, in bytes, for work to begin. Below that "
+        "items stay in the inbox and no attempt is started until there is room again.",
     )
 
 

@@ -110,6 +110,18 @@ async def land(
     return LandingEnd(Landed.BLOCKED, waits)
 
 
+async def release_landed(git: Git, owner: Owner, cut_off: float) -> None:
+    """Take away the locks of a landing that was cut off when the base had moved already.
+
+    Nothing of the daemon's would meet them before the next landing, but the owner's next commit.
+    Raises GitFailed.
+    """
+    ref = await anyio.to_thread.run_sync(followed, owner.git_dir, full_ref(owner.base_branch))
+    for tree in await checkouts_of(git, owner.git_dir, ref, owner.path):
+        for lock in await anyio.to_thread.run_sync(locks_of, owner.git_dir, ref, tree):
+            await anyio.to_thread.run_sync(_release, lock, owner, cut_off)
+
+
 class _Locked(Exception):
     """A lock is in the way."""
 

@@ -42,13 +42,17 @@ _AGENTS_MD: Final = """\
 
 @dataclass(frozen=True, slots=True)
 class OwnerRepository:
-    """What was found: `path` is its top folder, or the repository itself where it is bare."""
+    """What was found: `path` is its top folder, or the repository itself where it is bare.
+
+    A `partial` clone lacks objects of its history; its remote is asked when git needs them.
+    """
 
     path: Path
     git_dir: Path
     bare: bool
     base_branch: str
     head_commit: str
+    partial: bool
 
 
 def git_version() -> str:
@@ -107,7 +111,8 @@ def inspect_repository(
         git_dir = _require(top, "rev-parse", "--absolute-git-dir")
         bare = _require(top, "rev-parse", "--is-bare-repository") == "true"
         branch = base_branch or _head_branch(top)
-        return OwnerRepository(top, Path(git_dir), bare, branch, _tip(top, branch))
+        promised = _ask(top, "config", "--get-regexp", r"^remote\..*\.promisor$")[1]
+        return OwnerRepository(top, Path(git_dir), bare, branch, _tip(top, branch), bool(promised))
 
 
 def _make(path: Path, name: str, email: str) -> None:

@@ -153,7 +153,8 @@ class Remote:
 
     async def agree(self, commit: str) -> None:
         """Remember what the remote and the base have in common. Raises GitFailed."""
-        await self.git.run("update-ref", self._agreed, commit, git_dir=self.store)
+        with anyio.CancelScope(shield=True):  # a stop that cut git off would leave a lock behind
+            await self.git.run("update-ref", self._agreed, commit, git_dir=self.store)
 
     @property
     def _ref(self) -> str:

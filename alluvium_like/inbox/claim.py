@@ -210,7 +210,7 @@ def _move_item(inbox: Path, item: Item, target: Path) -> None:
         with step("claim.put_back"):
             rename_noreplace(target, source)
     except OSError as error:
-        text = f"it was replaced meanwhile; what took its place is now in {target.parent}"
+        text = f"it was replaced meanwhile; what took its place went to {target.parent}"
         raise ClaimFailed(item, text, error.errno or 0) from error
     raise ClaimFailed(item, "it was replaced by another one of the same name")
 

@@ -169,7 +169,7 @@ class Watcher:
     """
 
     def __init__(self, inbox: Path, wake: Wake, how: InboxWatch = "auto") -> None:
-        self.how = how
+        self.how = self._taken_up = how
         self.trouble: OSError | None = None
         self._inbox = inbox
         self._wake = wake
@@ -231,7 +231,7 @@ class Watcher:
         return await anyio.to_thread.run_sync(self._rewatch)
 
     def _rewatch(self) -> bool:
-        if self.alive() and self.how != "polling":
+        if self.alive() and self.how == self._taken_up:
             return False
         self._stop()
         self._start()
@@ -245,6 +245,7 @@ class Watcher:
         identity = _identity(self._inbox)
         folder = os.path.realpath(self._inbox)
         before, self.trouble = self.trouble, None
+        self._taken_up = self.how
         if self.how == "events" or (self.how == "auto" and not network_type(Path(folder))):
             try:
                 self._observer = _observe(folder, self._arrivals)
@@ -303,10 +304,10 @@ def _observe(folder: str, handler: FileSystemEventHandler) -> BaseObserver:
         observer = _NativeObserver()
         observer.schedule(handler, folder, event_filter=_EVENTS)
         observer.start()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter when no thread can be started
         if observer is not None:
             observer.stop()
-        if limit := _LIMITS.get(error.errno or 0):
+        if isinstance(error, OSError) and (limit := _LIMITS.get(error.errno or 0)):
             raise OSError(error.errno, f"{error.strerror}; raise {limit}") from error
         raise
     return observer

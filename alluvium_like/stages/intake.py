@@ -11,6 +11,7 @@ import errno
 import json
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -35,7 +36,6 @@ from alluvium_like.lifecycle import Condition
 from alluvium_like.log import get_logger
 from alluvium_like.stages.health import require_room
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
-from alluvium_like.store.rows import Row
 from alluvium_like.store.transaction import Transaction
 from alluvium_like.task import display_name, new_task_id
 from alluvium_like.trouble import Trouble, explain
@@ -246,11 +246,13 @@ class Intake:
         moved: list[_Claim] = []
         refused: list[tuple[Item, ClaimFailed]] = []
         for claim in claims:
+            folder = workspace.task(claim.task_id)
             try:
-                move_into_task(workspace.inbox, claim.item, workspace.task(claim.task_id))
+                move_into_task(workspace.inbox, claim.item, folder)
                 moved.append(claim)
                 self._unsynced.add(claim.task_id)
             except ClaimFailed as failed:
+                self._roll_back(folder, claim.item.name, is_dir=claim.item.is_dir)
                 refused.append((claim.item, failed))
         folders = [workspace.task(claim.task_id) for claim in moved]
         seals = sync_claim(folders, workspace.tasks, workspace.inbox)
@@ -289,7 +291,9 @@ class Intake:
                 )
                 self._unsynced.discard(row["task_id"])
             else:
-                await anyio.to_thread.run_sync(self._roll_back, folder, row)
+                is_dir = bool(row["is_dir"])
+                undo = partial(self._roll_back, folder, row["source"], is_dir=is_dir)
+                await anyio.to_thread.run_sync(undo)
             async with parts.store.transaction("half_claim_ended") as tx:
                 for seal in seals:
                     await _create_task(tx, row["task_id"], row["source"], seal)
@@ -299,9 +303,8 @@ class Intake:
             parts.wakes.dispatch.set()
         await anyio.to_thread.run_sync(drop_half_quarantines, workspace.quarantine)
 
-    def _roll_back(self, folder: TaskFolder, row: Row) -> None:
-        inbox, is_dir = self._parts.workspace.inbox, bool(row["is_dir"])
-        give_back(inbox, folder, row["source"], is_dir=is_dir)
+    def _roll_back(self, folder: TaskFolder, name: bytes, *, is_dir: bool) -> None:
+        give_back(self._parts.workspace.inbox, folder, name, is_dir=is_dir)
         undo_empty(folder)
 
 

@@ -91,8 +91,8 @@ class Janitor:
     async def _empty_trash(self) -> None:
         """Delete while there is nothing better to do: in a burst the processors are the agents'.
 
-        It is not put off when much has gathered, nor for long. What could not be deleted is tried
-        again with what comes next, or then.
+        It is not put off when much has gathered, nor for long, nor while the machine lacks what may
+        be in there. What could not be deleted is tried again with what comes next, or then.
         """
         parts, trash, now = self._parts, self._parts.workspace.trash, monotonic()
         found = frozenset(await anyio.to_thread.run_sync(os.listdir, trash))
@@ -101,7 +101,7 @@ class Janitor:
             self._emptied = now
         if not found or (found <= self._stuck and not late):
             return
-        urgent = late or len(found - self._stuck) > _MUCH_TRASH
+        urgent = late or not parts.health.is_well or len(found - self._stuck) > _MUCH_TRASH
         if not urgent and (self._is_busy() or await somebody_waits(parts)):
             return
         interrupted = self._is_stopping if urgent else self._is_busy

@@ -15,7 +15,7 @@ from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.runner import Git, Identity
 from alluvium_like.gitrepo.warm import Limits, WarmTrees
 from alluvium_like.gitrepo.workshop import Workshop
-from alluvium_like.lifecycle import Ending
+from alluvium_like.lifecycle import ACTIVE, Condition, Ending, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.health import Health
 from alluvium_like.store.writer import Store
@@ -173,6 +173,21 @@ async def last_pulled(parts: "Parts") -> Pulled | None:
 async def somebody_waits(parts: "Parts") -> bool:
     """Tell whether a task waits for a slot, or will soon: what is not urgent holds off then."""
     return await parts.store.next_runnable(utc_now(), utc_after(_FAR)) is not None
+
+
+async def anything_to_do(parts: "Parts") -> bool:
+    """Tell whether a task is left that the daemon could do something about now."""
+    store, config = parts.store, parts.settings.current
+    counts = await store.counts()
+    waiting = {state for state in ACTIVE if counts.get(state)}
+    waiting.discard(State.INTEGRATING)  # proven, and its landing has to wait
+    if await store.conditions(Condition.BASE_RED) or await store.conditions(Condition.LANE):
+        waiting.discard(State.WORKER_DONE)
+    if await store.conditions(Condition.PAUSED):
+        waiting -= {State.QUEUED, State.NEEDS_REVISION}
+    if not config.integration.enabled:
+        waiting.discard(State.WORKER_DONE)
+    return bool(waiting)
 
 
 async def tell_condition(parts: "Parts", name: str, reason: str, repository: str = "") -> None:

@@ -173,6 +173,8 @@ async def _connect(path: Path, *, check: bool) -> aiosqlite.Connection:
     Raises StoreError.
     """
     try:
+        # Where it fails aiosqlite leaves a thread that may outlive the loop, and complains of that.
+        await anyio.to_thread.run_sync(_open_and_close, path)
         db = await aiosqlite.connect(path, isolation_level=None)
     except sqlite3.Error as error:
         raise _judged(path, "opened", error) from error
@@ -185,6 +187,10 @@ async def _connect(path: Path, *, check: bool) -> aiosqlite.Connection:
         await db.close()
         raise
     return db
+
+
+def _open_and_close(path: Path) -> None:
+    sqlite3.connect(path).close()
 
 
 async def _prepare(db: aiosqlite.Connection, path: Path, *, check: bool) -> None:

@@ -121,6 +121,9 @@ def _repository(workspace: Workspace, config: Config) -> Iterator[Check]:
     yield Check("repository", Status.OK, f"{found.path}, base branch {found.base_branch}")
     yield from _unfinished(found)
     yield from _locks(found)
+    if found.partial:
+        message = "a partial clone: what is missing of its history cannot be reverted or packed"
+        yield Check("history", Status.WARN, message, "clone it without --filter")
     yield from _remote(found, config.integration.push)
 
 

@@ -116,7 +116,7 @@ def leftovers(life: Life) -> Iterator[str]:
     for place in [*places, *filter(None, [life.remote])]:
         for folder, folders, files in os.walk(place):
             here = Path(folder)
-            if here in (trash, warm) or here.name == "input":
+            if here in (trash, warm) or here.name in ("input", "workshop.git"):  # as they were left
                 folders.clear()
                 continue
             for name in (*files, *folders):

@@ -49,6 +49,7 @@ min_free_bytes = 0
 class Ran:
     """How one command of the program ended; `code` is None where it was given up as hanging."""
 
+    pid: int
     code: int | None
     said: str
 
@@ -111,10 +112,9 @@ class OneTask:
                 _, said = child.communicate(timeout=PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 child.kill()
-                return Ran(
-                    None, f"still ran after {PATIENCE_SECONDS:g} s: {child.communicate()[1]}"
-                )
-        return Ran(child.returncode, said)
+                said = f"still ran after {PATIENCE_SECONDS:g} s: {child.communicate()[1]}"
+                return Ran(child.pid, None, said)
+        return Ran(child.pid, child.returncode, said)
 
     def run_once(self, more: dict[str, str] | None = None) -> Ran:
         """Let a daemon do all that there is to do, with `more` in its environment."""

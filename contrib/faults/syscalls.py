@@ -13,11 +13,9 @@ state are looked at. The exit code is 1 where something was violated; each comes
 """
 
 import argparse
-import errno
 import json
 import math
 import random
-import re
 import shutil
 import signal
 import sys
@@ -32,60 +30,14 @@ from pathlib import Path
 from typing import Any
 
 from one_task import OneTask, Ran
-from preload import ERROR, SELF, TREE, Call, Page, build, environment
+from preload import Call, Seen, build, environment
+from strikes import KINDS, Strike, place_of
 
 from alluvium_like.execution.adopt import become_subreaper
+from alluvium_like.execution.table import read_row
 
 TRIES = 3
 _GONE_SECONDS = 10.0
-_STRIKE = re.compile(r"(tree|self)-(before|after)@(\d+)|(E[A-Z]+)(?:x(\d+))?@(\d+)")
-_CALLS = 5
-_VARYING = {
-    r"\d{8}T\d{6}Z-wish-[0-9a-f]{6}": "TASK",
-    r"objects/[0-9a-f]{2}/[0-9a-f]{38}\b": "objects/OBJECT",
-    r"objects/[0-9a-f]{2}\b": "objects/XX",
-    r"tmp_(obj|pack|idx|rev)_\w{6}": r"tmp_\1",
-    r"\b[0-9a-f]{16,}\b": "HEX",
-    r"\d+": "N",
-}
-KINDS = (
-    *("tree-before", "tree-after", "self-before", "self-after"),
-    *("EIO", "ENOSPC", f"EIOx{_CALLS}", f"ENOSPCx{_CALLS}"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Strike:
-    """What happens at which point; `kind` is one of KINDS."""
-
-    kind: str
-    at: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Strike":
-        """Read what `str` wrote. Raises ArgumentTypeError."""
-        if not _STRIKE.fullmatch(text):
-            raise argparse.ArgumentTypeError(f"{text!r} is not such as tree-after@12 or EIO@7")
-        kind, _, at = text.rpartition("@")
-        return cls(kind, int(at))
-
-    def __str__(self) -> str:
-        return f"{self.kind}@{self.at}"
-
-    @property
-    def kills(self) -> bool:
-        """Tell whether a process dies, other than a call that fails."""
-        return "-" in self.kind
-
-    def page(self, path: Path) -> Page:
-        """Make the page that tells the run of this strike; at 0 it only counts."""
-        if self.kills:
-            whole, _, moment = self.kind.partition("-")
-            mode = TREE if whole == "tree" else SELF
-            return Page(path, at=self.at, mode=mode, after=moment == "after")
-        name, _, calls = self.kind.partition("x")
-        code = getattr(errno, name)
-        return Page(path, at=self.at, mode=ERROR, error=code, calls=int(calls or 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +76,7 @@ class Sweep:
         """Strike once in a fresh workspace; a point that was not reached is tried again."""
         for _ in range(TRIES):
             result = self._try(strike)
-            if result.call is not None:
+            if result.call is not None or result.faults:
                 break
         return result
 
@@ -135,9 +87,7 @@ class Sweep:
         ran = task.run_once(environment(self._library, page))
         seen = page.read()
         call = next(seen.calls(), None)
-        faults = [*self._struck(strike, ran, call)]
-        if strike.kind.startswith("tree") and call is not None:
-            faults += [f"{pid} outlived the kill" for pid in seen.outlive(_GONE_SECONDS)]
+        faults = [*_wrong_end(ran)] if call is None else [*_unlike(strike, ran, call, seen)]
         by_itself = ran.code == 0 and not task.faults()
         if not by_itself:
             faults += [*_wrong_end(task.run_once()), *task.faults()]
@@ -145,22 +95,23 @@ class Sweep:
         shutil.rmtree(root.parent)
         return Result(strike, call, place_of(call, root) if call else "", by_itself, tuple(faults))
 
-    def _struck(self, strike: Strike, ran: Ran, call: Call | None) -> Iterator[str]:
-        """Yield what is wrong with the end of the run that was struck."""
-        killed, said = -signal.SIGKILL, ran.said.strip()
-        if call is None or strike.kind.startswith("tree"):
-            if ran.code != (0 if call is None else killed):
-                yield f"the daemon ended with {ran.code}: {said}"
-        elif not (ran.is_clear or (strike.kills and ran.code == killed)):
-            yield f"the daemon ended with {ran.code}, and without one clear line: {said}"
 
-
-def place_of(call: Call, root: Path) -> str:
-    """Return where in the program a call was made, the same in every run."""
-    path = call.path.replace(str(root / "ws"), "").replace(str(root), "..")
-    for pattern, name in _VARYING.items():
-        path = re.sub(pattern, name, path)
-    return f"{call.role} {call.program} {call.name} {path}"
+def _unlike(strike: Strike, ran: Ran, call: Call, seen: Seen) -> Iterator[str]:
+    """Yield what is wrong with how the daemon and all below it took a strike."""
+    said = f"the daemon ended with {ran.code} and said {ran.said.strip()!r}"
+    killed = ran.code == -signal.SIGKILL
+    if strike.kind.startswith("tree"):
+        if not killed:
+            yield f"killed with all below it, {said}"
+        yield from (f"{pid} outlived the kill" for pid in seen.outlive(_GONE_SECONDS))
+        return
+    row = read_row(call.pid)
+    if strike.kills and row is not None and not row.dead:
+        yield f"{call.pid} outlived the kill"
+    if killed != (strike.kills and call.pid == ran.pid):
+        yield f"{call.pid} was struck, {said}"
+    if not (killed or ran.is_clear):
+        yield f"neither well nor with one clear line, {said}"
 
 
 def _wrong_end(ran: Ran) -> list[str]:

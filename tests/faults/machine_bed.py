@@ -1,5 +1,6 @@
 """What the tests of a machine in trouble share."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -55,7 +56,7 @@ class Syncs:
             pytest.skip("no compiler for the library that makes syncs fail")
         home = bed.root.parent
         library = home / "fsync_fails.so"
-        command = ["gcc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"]
+        command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"]
         subprocess.run(command, check=True)
         self._control, self._log = home / "fsync_fails", home / "fsync_log"
         bed.environment |= {
@@ -77,5 +78,7 @@ class Syncs:
         return self._log.read_text().splitlines() if self._log.exists() else []
 
 
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def first_free_descriptor(pid: int) -> int:
+    """Return the limit that leaves a process what it has, and not one more."""
+    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    return next(number for number in itertools.count() if number not in taken)

@@ -16,9 +16,12 @@ import pytest
 from bed import Bed
 from hostile_deeds import AT_THE_DEADLINE, EVIL, FORGED, IN_GIT, OF_ITSELF, PRELUDE, PROCESSES
 
-BEFORE = {**IN_GIT, **OF_ITSELF, **FORGED, **PROCESSES}
-DEEDS = {**BEFORE, **AT_THE_DEADLINE}
-HONEST = ("honest before", "honest among", "honest after")
+from alluvium_like.store.reader import StoreReader
+
+TURNS = (IN_GIT, {**OF_ITSELF, **FORGED, **PROCESSES}, AT_THE_DEADLINE)
+DEEDS = {name: deed for turn in TURNS for name, deed in turn.items()}
+HONEST = ("honest before", "honest among", "honest after", "honest at the end")
+pytestmark = pytest.mark.timeout(300)  # some fifty tasks
 LIMIT = 100_000
 CONFIG = f"""
 [agent]
@@ -27,6 +30,7 @@ output_limit_bytes = {LIMIT}
 [integration]
 protected_paths = ["guarded.txt"]
 run_tests = ['''
+    [ ! -e litter ] || exit 1
     echo spoilt > AGENTS.md; echo litter > litter
     git add -A; git -c user.name=x -c user.email=x@x commit -q -m litter || exit 1
     git update-ref refs/heads/main HEAD
@@ -54,9 +58,16 @@ def settings_of(repo: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in places}
 
 
-def wait_for_all(bed: Bed, count: int) -> None:
-    """Wait until so many tasks were claimed and all have ended."""
-    bed.wait(lambda: len(bed.json("list")) == count, f"{count} tasks")
+def drop(bed: Bed, deeds: Mapping[str, tuple[str, str]]) -> None:
+    """Drop deeds, and wait until all of them are tasks and have ended."""
+    for name, (script, _) in deeds.items():
+        bed.drop(name, script)
+
+    def known() -> bool:
+        with StoreReader(bed.root / ".alluvium" / "alluvium.db") as store:
+            return deeds.keys() <= {task.name for task in store.tasks()}
+
+    bed.wait(known, "claimed")
     bed.wait_until_idle()
 
 
@@ -71,48 +82,33 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     owner = settings_of(bed.repo)
     try:
         pid = bed.start()
-        bed.drop(HONEST[0], "work")
-        for number, (name, (script, _)) in enumerate(BEFORE.items()):
-            bed.drop(name, script)
-            if number == len(BEFORE) // 2:
-                bed.drop(HONEST[1], "work")
-        wait_for_all(bed, 2 + len(BEFORE))
-        bed.configure(CONFIG.format(timeout=1.5))
-        bed.cli("reload")
-        for name, (script, _) in AT_THE_DEADLINE.items():
-            bed.drop(name, script)
-        wait_for_all(bed, 2 + len(DEEDS))
-        bed.drop(HONEST[2], "work")
-        wait_for_all(bed, 3 + len(DEEDS))
+        for turn, honest in zip(TURNS, HONEST[:-1], strict=True):
+            if turn is AT_THE_DEADLINE:
+                bed.configure(CONFIG.format(timeout=1.5))
+                bed.cli("reload")
+            drop(bed, {honest: ("work", "merged"), **turn})
+        drop(bed, {HONEST[-1]: ("work", "merged")})
         tasks = {task["name"]: task for task in bed.json("list")}
         yield Aftermath(bed, pid, owner, tasks)
     finally:
         bed.stop()
 
 
-@pytest.mark.parametrize("name", DEEDS)
-def test_each_deed_ends_as_it_must(after: Aftermath, name: str) -> None:
-    task = after.tasks[name]
-    assert (task["outcome"] or task["state"]) == DEEDS[name][1], task["reason"]
+def test_each_deed_ends_as_it_must_and_honest_work_lands(after: Aftermath) -> None:
+    wanted = {name: end for name, (_, end) in DEEDS.items()} | dict.fromkeys(HONEST, "merged")
+    odd = {
+        name: (found["outcome"] or found["state"], found["reason"])
+        for name, found in after.tasks.items()
+        if (found["outcome"] or found["state"]) != wanted[name]
+    }
+    assert odd == {}
+    assert after.tasks.keys() == wanted.keys()
+    assert "protected paths: guarded.txt" in after.tasks["forges leave"]["reason"]
 
 
-@pytest.mark.parametrize("name", HONEST)
-def test_honest_work_lands_before_among_and_after(after: Aftermath, name: str) -> None:
-    assert after.tasks[name]["outcome"] == "merged"
-
-
-def test_the_daemon_lives_and_has_nothing_to_complain_about(after: Aftermath) -> None:
-    status = after.bed.json("status")
-    assert status["daemon"]["pid"] == after.pid
-    assert not status["conditions"]
-
-
-def test_nothing_that_was_planted_was_run_by_anybody_else(after: Aftermath) -> None:
+def test_nothing_that_was_planted_was_run_and_no_process_is_left(after: Aftermath) -> None:
     proof = after.bed.root.parent / "proof"
     assert not proof.exists(), proof.read_text()
-
-
-def test_no_process_of_any_of_them_is_left(after: Aftermath) -> None:
     root = os.fsencode(after.bed.root / "tasks")
     left = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -122,13 +118,23 @@ def test_no_process_of_any_of_them_is_left(after: Aftermath) -> None:
             continue
         if root in line:
             left.append(line)
-    assert not left
+    assert left == []
 
 
-def test_the_base_holds_exactly_what_landed_and_the_owners_settings_are_untouched(
-    after: Aftermath,
-) -> None:
+def test_the_daemon_lives_and_verify_names_the_forged_history_alone(after: Aftermath) -> None:
     bed = after.bed
+    status = bed.json("status")
+    assert status["daemon"]["pid"] == after.pid
+    assert not status["conditions"]
+    found = json.loads(bed.run("-C", str(bed.root), "verify", "--json").stdout)["findings"]
+    assert {(each["kind"], each["subject"]) for each in found} == {
+        ("events.jsonl", after.tasks["forges a verdict"]["id"])
+    }
+
+
+def test_the_repositories_hold_exactly_what_landed_and_are_whole(after: Aftermath) -> None:
+    bed = after.bed
+    integration = bed.root / ".alluvium" / "integration.git"
     landed = {task["id"] for task in after.tasks.values() if task["outcome"] == "merged"}
     assert set(bed.landed_task_ids()) == landed
     files = set(bed.git("ls-tree", "--name-only", "main").split("\n"))
@@ -137,37 +143,19 @@ def test_the_base_holds_exactly_what_landed_and_the_owners_settings_are_untouche
     assert bed.base_file("AGENTS.md") != "spoilt"
     assert bed.git("status", "--porcelain") == ""
     assert settings_of(bed.repo) == after.owner
-
-
-def test_both_repositories_are_whole_and_name_no_work_but_that_of_tasks(after: Aftermath) -> None:
-    bed = after.bed
-    integration = bed.root / ".alluvium" / "integration.git"
     for place in (bed.repo, integration):
-        bed.git("-c", "core.fsmonitor=false", "fsck", "--full", "--strict", cwd=place)
+        bed.git("fsck", "--full", "--strict", cwd=place)
     kept = bed.git("for-each-ref", "--format=%(refname)", "refs/alluvium/tasks", cwd=integration)
     open_ones = {task["id"] for task in after.tasks.values() if task["state"] != "done"}
     assert {ref.rsplit("/", 1)[1] for ref in kept.split()} <= open_ones
     assert bed.git("rev-parse", "refs/heads/main", cwd=integration) == bed.git("rev-parse", "main")
 
 
-def test_verify_names_the_forged_history_and_nothing_else(after: Aftermath) -> None:
-    done = after.bed.run("-C", str(after.bed.root), "verify", "--json")
-    found = json.loads(done.stdout)["findings"]
-    assert {(each["kind"], each["subject"]) for each in found} == {
-        ("events.jsonl", after.tasks["forges a verdict"]["id"])
-    }
-
-
-def test_no_secret_and_no_forgery_is_told_or_believed(after: Aftermath) -> None:
+def test_output_is_capped_and_no_secret_is_told(after: Aftermath) -> None:
     bed = after.bed
+    for name in ("prints without measure", "prints for ever"):
+        kept = bed.folder(name) / ".system" / "attempts" / "1" / "stdout.log"
+        assert LIMIT < kept.stat().st_size < LIMIT + 200
+        assert b"the rest was dropped" in kept.read_bytes()[-200:]
     for name in ("result that leads outside", "question that leads outside"):
         assert SECRET not in bed.cli("show", after.tasks[name]["id"], "--json")
-    assert "protected paths: guarded.txt" in after.tasks["forges leave"]["reason"]
-    assert "20200101T000000Z" not in "".join(bed.landed_task_ids())
-
-
-@pytest.mark.parametrize("name", ["prints without measure", "prints for ever"])
-def test_output_is_capped_and_the_run_goes_on(after: Aftermath, name: str) -> None:
-    kept = after.bed.folder(name) / ".system" / "attempts" / "1" / "stdout.log"
-    assert LIMIT < kept.stat().st_size < LIMIT + 200
-    assert b"the rest was dropped" in kept.read_bytes()[-200:]

@@ -101,9 +101,14 @@ def test_a_kill_while_an_item_settles_leaves_the_inbox_untouched(life: OneItem) 
     life.configure(life.settings + "inbox_settle_seconds = 3600\n")
     item = life.bed.inbox / "t"
     before = item.stat()
-    looked = "SELECT value FROM meta WHERE key = 'ignored_names'"
     life.start()
-    life.until(lambda _: life.is_ready() and bool(life.rows(looked)))
+    life.until(lambda _: life.is_ready())
+    # What can never be taken and came by a rename need not settle: so the inbox was looked at.
+    pipe = life.place / "pipe"
+    os.mkfifo(pipe)
+    life.dropped.append(Drop.of(pipe))
+    pipe.rename(life.bed.inbox / "pipe")
+    life.until(lambda _: any(Workspace(life.root).quarantine.glob("*/pipe")))
     life.end()
     assert item.stat() == before
     assert life.rows("SELECT task_id FROM claims UNION SELECT id FROM tasks") == []
@@ -148,6 +153,17 @@ def test_half_a_worktree_is_thrown_away(life: OneItem, point: str, warm: int) ->
     assert life.bed.git("ls-tree", "--name-only", "main", "half") == ""
     assert life.verdicts() == [LOST, DONE]
     assert life.runs() == 1
+
+
+def test_half_a_worktree_of_a_task_that_was_cancelled_meanwhile_is_thrown_away(
+    life: OneItem,
+) -> None:
+    life.kill_at("warm.hand_out@1:after")
+    life.bed.cli("cancel", "t")
+    life.start()
+    life.live()
+    assert life.look().states("t") == {"cancelled"}
+    assert violations(life.life()) == []
 
 
 @pytest.mark.parametrize(

@@ -127,4 +127,4 @@ def test_an_agent_that_fills_the_disk_fails_by_itself_and_its_room_is_given_back
     small.cli("resume")
     assert small.wait_for("bad", "failed", "done")["state"] == "failed"
     assert small.wait_for("good", "done", "failed")["outcome"] == "merged"
-    small.wait(lambda: not small.json("status")["daemon"].get("degraded"), "well again")
+    small.wait(lambda: not small.json("status")["degraded"], "well again")

@@ -2,8 +2,8 @@
 
 import os
 import shutil
+import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,24 +11,30 @@ from pathlib import Path
 
 import pytest
 from bed import COMMIT, HOLD, PROGRAM, Bed, daemon
-from machine_bed import descriptors, is_merged_once, wait_until_told
+from machine_bed import first_free_descriptor, is_merged_once, wait_until_told
 
-if sys.platform != "linux":
-    pytest.skip("limits are changed from outside by Linux's prlimit", allow_module_level=True)
+from alluvium_like.surface.protocol import reachable
 
-import resource
-
+pytestmark = pytest.mark.skipif(
+    shutil.which("prlimit") is None, reason="limits are changed from outside by Linux's prlimit"
+)
 USER = 61_234  # nobody's, so that nothing else counts against its limits
+CAPABILITIES = ("--inh-caps", "--ambient-caps", "--bounding-set")
+DROPPED = (f"{kind}=-all,+dac_override" for kind in CAPABILITIES)
+AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *DROPPED)
 QUESTION = 'echo "what now?" > "$ALLUVIUM_AGENT_DIR/needs_human.md"\n'
 
 
 @contextmanager
-def limited(pid: int, what: int, most: int) -> Iterator[None]:
+def limited(pid: int, what: str, most: int, *by: str) -> Iterator[None]:
     """Lower one limit of a running process, and raise it again."""
-    before = resource.prlimit(pid, what)
-    resource.prlimit(pid, what, (most, before[1]))
+    command = [*by, "prlimit", f"--pid={pid}"]
+    (before,) = subprocess.check_output(
+        [*command, f"--{what}", "--output=SOFT", "--noheadings"], text=True
+    ).split()
+    subprocess.run([*command, f"--{what}={most}:"], check=True)
     yield
-    resource.prlimit(pid, what, before)
+    subprocess.run([*command, f"--{what}={before}:"], check=True)
 
 
 def test_without_descriptors_nothing_is_lost_or_misread_and_then_it_goes_on(bed: Bed) -> None:
@@ -40,15 +46,20 @@ def test_without_descriptors_nothing_is_lost_or_misread_and_then_it_goes_on(bed:
     bed.wait_for("asks", "running")
     bed.wait_for_file(bed.folder("asks") / ".agent" / "outputs" / "agent")
     go = bed.folder("asks") / "go"
-    with limited(pid, resource.RLIMIT_NOFILE, descriptors(pid)):
-        go.touch()
-        bed.drop("t")
-        wait_until_told(bed, "processes", "Too many open files")
-        refused = bed.spawn("pause")  # it waits in the queue of the socket
-        assert served.alive()
-        bed.set_agent(COMMIT)
-    assert refused.communicate(timeout=60)[0].startswith("paused")
-    bed.cli("resume")
+    with (
+        socket.socket(socket.AF_UNIX) as link,
+        reachable(bed.root / ".alluvium/control.sock") as at,
+    ):
+        link.settimeout(60)
+        with limited(pid, "nofile", first_free_descriptor(pid)):
+            link.connect(at)
+            link.sendall(b'{"method": "ping"}\n')
+            go.touch()
+            bed.drop("t")
+            wait_until_told(bed, "processes", "Too many open files")
+            assert served.alive()
+            bed.set_agent(COMMIT)
+        assert b'"result"' in link.recv(1000), "the caller had to wait, no more"
     is_held = bed.wait_for("asks", "needs_human", "done", "failed")
     assert (is_held["state"], is_held["attempts"]) == ("needs_human", 1)
     assert "what now?" in is_held["checkpoints"][0]["question"]
@@ -78,13 +89,11 @@ def users_bed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
     """A workspace of another user's, who may read what root's interpreter needs and no more."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("another user's processes can only be limited by root, with setpriv")
-    caps = [f"--{kind}=-all,+dac_override" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
-    user = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *caps)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # where that user may go
         bed = Bed(Path(folder) / "ws").make(HOLD + COMMIT)
         for path in (Path(folder), *Path(folder).rglob("*")):
             os.chown(path, USER, USER, follow_symlinks=False)
-        monkeypatch.setattr("bed.PROGRAM", (*user, *PROGRAM))
+        monkeypatch.setattr("bed.PROGRAM", (*AS_USER, *PROGRAM))
         trusted = {"GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
         bed.environment |= {"GIT_CONFIG_COUNT": "1", **trusted}  # for root, who looks on
         yield bed
@@ -97,7 +106,7 @@ def test_without_processes_and_threads_it_waits_and_then_goes_on(users_bed: Bed)
     bed.drop("t")
     bed.wait_for("t", "running")
     bed.wait_for_file(bed.folder("t") / ".agent" / "outputs" / "agent")
-    with limited(pid, resource.RLIMIT_NPROC, 1):
+    with limited(pid, "nproc", 1, *AS_USER):
         (bed.folder("t") / "go").touch()
         bed.drop("later")
         wait_until_told(bed, "processes")

@@ -106,7 +106,7 @@ def test_locks_of_a_daemon_that_was_killed_in_a_landing_stop_nothing_after_it(be
     assert not once.exists()
     assert (bed.repo / ".git" / "index.lock").exists()
     integration = bed.root / ".alluvium" / "integration.git"
-    for name in ("refs/alluvium/base.lock", "refs/heads/main.lock", "packed-refs.lock"):
+    for name in ("refs/alluvium/base.lock", "refs/heads/main.lock", "HEAD.lock", "config.lock"):
         (integration / name).touch()
     bed.start()
     assert bed.wait_for("zz", "done", "needs_human")["outcome"] == "merged"

@@ -23,6 +23,7 @@ from owner_place import (
 )
 
 from alluvium_like.gitrepo.landing import Landed
+from alluvium_like.gitrepo.owner import inspect_repository
 
 Deed = Callable[[Place], object]
 
@@ -227,8 +228,8 @@ WAITING = {
     "a worktree of the base that is gone": Waiting(
         _checkout_elsewhere_that_is_gone, "git worktree prune", _runs("worktree", "prune")
     ),
-    "signatures that are asked for": Waiting(
-        _runs("config", "merge.verifySignatures", "true"),
+    "signatures that are asked for, and a file that is what is to land": Waiting(
+        _all(_runs("config", "merge.verifySignatures", "true"), _writes("added", "added\n")),
         "signature",
         _runs("config", "--unset", "merge.verifySignatures"),
     ),
@@ -471,6 +472,18 @@ async def test_a_landing_finds_its_way(place: Place, layout: str) -> None:
     if held:
         assert (files / "changed").read_text() == "new text\n"
         assert (files / "kept").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("option", ["--filter=blob:none", "--filter=tree:0"])
+async def test_a_partial_clone_is_told_of_and_lands(place: Place, option: str) -> None:
+    git(place.tree, "config", "uploadpack.allowFilter", "true")
+    git(place.root, "clone", "-q", option, f"file://{place.tree}", "partial")
+    assert not inspect_repository(place.tree).partial
+    place.tree = place.root / "partial"
+    place.git_dir = place.tree / ".git"
+    assert inspect_repository(place.tree).partial
+    assert (await place.land()).result is Landed.LANDED
+    assert git(place.tree, "status", "--porcelain") == ""
 
 
 async def test_paths_as_long_as_the_system_takes_them_land(place: Place) -> None:

@@ -27,6 +27,6 @@ def test_some_seconds_of_everything_lose_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["violations"] == []
-    assert found["events"].get("kill of the daemon", 0) + found["events"].get("kill of the tree", 0)
+    assert found["events"]["kill of the daemon"] >= 1
     assert found["ends"].get("done merged", 0) >= 1
     assert list(tmp_path.iterdir()) == [], "the soak leaves nothing behind"

@@ -41,10 +41,23 @@ def test_a_git_that_is_killed_is_nobodys_fault() -> None:
     assert "| self-after |" in done.stdout
 
 
+def test_a_landing_whose_git_is_killed_after_the_base_moved_leaves_no_lock_to_the_owner() -> None:
+    moved = ("--place", "g git rename /repo/.git/refs/heads/main")
+    done = sweep(ROOT, "--all", "--kinds", "self-after", *moved)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| 1 | 1 | 0 |" in done.stdout, "one strike, and it struck"
+
+
 def test_a_log_that_cannot_be_written_is_no_reason_to_fill_another() -> None:
     done = sweep(ROOT, "--all", "--kinds", "ENOSPC", "--place", "write /logs/daemon.jsonl")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| ENOSPC |" in done.stdout
+
+
+def test_a_file_for_people_that_cannot_be_placed_leaves_no_half_of_it() -> None:
+    done = sweep(ROOT, "--all", "--kinds", "ENOSPC", "--place", "write /tasks/TASK/.system/.patch")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| 1 | 1 | 0 |" in done.stdout, "one strike, and it struck"
 
 
 def test_a_sweep_sees_a_daemon_that_loses_an_item(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_an_existing_repository_is_described_and_left_alone(tmp_path: Path) -> N
     (path / "dirty").write_text("x")
     before = everything(path)
     assert inspect_repository(path) == OwnerRepository(
-        path, path / ".git", False, "trunk", run(path, "rev-parse", "HEAD")
+        path, path / ".git", False, "trunk", run(path, "rev-parse", "HEAD"), False
     )
     assert everything(path) == before
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 from typing import ClassVar
 
+import anyio
 import pytest
 
 from alluvium_like.gitrepo import remote as remotes
@@ -127,6 +128,14 @@ async def test_a_branch_that_is_not_there_is_made_and_then_moved_forward(place: 
     place.mirror()
     assert await remote.push(new) == Pushed()
     assert git(place.origin, "rev-parse", "main") == new
+
+
+async def test_a_stop_does_not_cut_off_what_is_remembered_of_the_remote(place: Place) -> None:
+    remote = await place.remote()
+    with anyio.CancelScope() as stop:
+        stop.cancel()
+        await remote.agree(place.start)
+    assert await remote.agreed() == place.start
 
 
 async def test_what_others_pushed_is_fetched_and_never_overwritten(place: Place) -> None:

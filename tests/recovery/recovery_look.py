@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
-from recovery_bench import TASK, git, opened
+from recovery_bench import git, opened
+from recovery_rows import TASK
 
 from alluvium_like.stages.intake import Intake
 from alluvium_like.stages.integrate.base import Base
@@ -18,6 +19,9 @@ from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.recover import recover
 from alluvium_like.surface.verify import verify
 from alluvium_like.workspace import Workspace
+
+
+_NOT_COMPARED = {".git", ".system", ".agent"}  # refs are seen otherwise; the others are projections
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _files(workspace: Workspace) -> Iterator[tuple[str, str]]:
     """Yield what lies in the folders that people see, and in those of workshops."""
     for top in (workspace.inbox, workspace.tasks, workspace.quarantine, workspace.repo):
         for folder, _, names in os.walk(top):
-            if ".git" in Path(folder).parts or ".system" in Path(folder).parts:
+            if _NOT_COMPARED & set(Path(folder).parts):
                 continue
             yield str(Path(folder).relative_to(workspace.root)), ""
             for name in names:

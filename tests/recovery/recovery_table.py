@@ -100,14 +100,11 @@ def legal_states() -> Iterator[State]:
 
 def every_pair(states: Sequence[State]) -> list[State]:
     """Choose some states that hold, among them, every pair of values that any state holds."""
-    left = {pair for state in states for pair in pairs(state)}
+    pairs = [frozenset(combinations(state.items(), 2)) for state in states]
+    left = set().union(*pairs)
     chosen: list[State] = []
     while left:
-        best = max(states, key=lambda state: len(pairs(state) & left))
-        chosen.append(best)
-        left -= pairs(best)
+        best = max(range(len(states)), key=lambda number: len(pairs[number] & left))
+        chosen.append(states[best])
+        left -= pairs[best]
     return chosen
-
-
-def pairs(state: State) -> set[tuple[tuple[str, str], ...]]:
-    return set(combinations(state.items(), 2))

@@ -15,20 +15,13 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from recovery_bench import (
-    EARLIER,
-    IN_THE_WAY,
-    NAME,
-    TASK,
-    Template,
-    build,
-    git,
-    make_template,
-)
+from recovery_bench import IN_THE_WAY, build, git, make_template
 from recovery_look import Seen, integrate, look, lost, start, told
+from recovery_rows import EARLIER, NAME, TASK, Template
 from recovery_table import (
     ACTIONS,
     IMPOSSIBLE,
+    TEXT,
     TOLD,
     Rule,
     State,
@@ -68,6 +61,12 @@ def test_every_combination_has_one_action_or_is_declared_illegal() -> None:
     for state in legal_states():
         found = [rule.number for rule in matching(ACTIONS, state)]
         assert len(found) == 1, f"rows {found} of 'What recovery does' are about {dict(state)}"
+
+
+def test_no_more_is_declared_illegal_than_the_text_says() -> None:
+    every, legal, told = (len(list(s())) for s in (all_states, legal_states, told_states))
+    figures = [int(figure.replace(",", "")) for figure in re.findall(r"\d+,\d{3}", TEXT)]
+    assert figures == [every, every - told - legal, told, legal]
 
 
 def test_no_row_is_about_nothing() -> None:

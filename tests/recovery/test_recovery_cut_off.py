@@ -7,12 +7,16 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from recovery_bench import EARLIER, Template, build, make_template, opened
+from recovery_bench import build, make_template, opened
 from recovery_look import look, lost, start, told
+from recovery_rows import EARLIER, NAME, Template
 from recovery_table import State
 
 from alluvium_like import failpoint
+from alluvium_like.durable import rename_noreplace
 from alluvium_like.gitrepo.remote import Remote
+from alluvium_like.inbox import claim
+from alluvium_like.stages.intake import Intake
 from alluvium_like.stages.parts import Runs, Wakes
 from alluvium_like.stages.upstream import Upstream
 from alluvium_like.surface.actions import Actions
@@ -130,3 +134,28 @@ async def test_a_task_of_the_daemons_own_is_made_whole_or_leaves_nothing(
             break
         if not made:
             assert (after.files, after.refs) == (before.files, before.refs)
+
+
+async def test_an_item_that_is_replaced_twice_during_its_claim_leaves_nothing_without_a_task(
+    template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What took its place cannot go back, for a third one lies there."""
+    there = state("none", refs="nothing", item="in inbox", folder="none", workshop="none")
+    workspace = await build(template, there, tmp_path / "ws", as_folder=False)
+    place = workspace.inbox / NAME
+    real, texts = rename_noreplace, iter(("second", "third"))
+
+    def replaced_before_and_after(source: Path, target: Path) -> None:
+        if source == place and (text := next(texts, "")):
+            place.rename(workspace.root / "first")
+            place.write_text(text)
+        real(source, target)
+        if target.parent.name == "input" and (text := next(texts, "")):
+            place.write_text(text)
+
+    monkeypatch.setattr(claim, "rename_noreplace", replaced_before_and_after)
+    async with opened(workspace) as parts:
+        await Intake(parts, ignore_settle=True).look(set())
+    left = [path.read_text() for path in workspace.inbox.iterdir()]
+    assert sorted(left) == ["second", "third"]
+    assert await told(workspace) == []

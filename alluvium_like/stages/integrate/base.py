@@ -12,7 +12,7 @@ import anyio
 
 from alluvium_like import messages
 from alluvium_like.errors import StaleTransition
-from alluvium_like.gitrepo.landing import Landed, land
+from alluvium_like.gitrepo.landing import Landed, land, release_landed
 from alluvium_like.lifecycle import Condition, Outcome, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
@@ -53,6 +53,9 @@ class Base:
         parts = self._parts
         found = await parts.integration.history.landed_tasks(old, new)
         pending = await parts.store.open_landing(parts.repository)
+        if pending is not None and pending.state == "prepared":
+            since = datetime.fromisoformat(pending.updated_at).timestamp()
+            await release_landed(parts.git, parts.owner, since)
         landed: dict[str, str] = {}
         async with parts.store.transaction("base_moved") as tx:
             for task_id, commit in found.items():
