@@ -1,16 +1,10 @@
 """Time: UTC for what is stored, monotonic for every deadline.
 
-The time of day may be set, so nothing rests on it alone. Even monotonic time may run on while we
-do not (a stopped process, a frozen container): a deadline of others counts what we saw pass.
+The time of day may be set, so nothing rests on it alone.
 """
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Final
-
-import anyio
-
-_SLICE_SECONDS: Final = 1.0
 
 
 def utc_now() -> str:
@@ -40,15 +34,6 @@ def seconds_since_boot() -> float:
     On macOS it is the C library's monotonic clock that does so, and Python's that does not.
     """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-async def sleep_awake(seconds: float) -> None:
-    """Sleep for so long, not counting time in which this process did not run, but for a second."""
-    left = seconds
-    while left > 0:
-        part = min(left, _SLICE_SECONDS)
-        await anyio.sleep(part)
-        left -= part
 
 
 def monotonic() -> float:

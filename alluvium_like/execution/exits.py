@@ -2,12 +2,14 @@
 
 import os
 import subprocess
+from typing import Final
 
 import anyio
 from anyio import to_thread
 
-from alluvium_like.clock import sleep_awake
 from alluvium_like.execution.identity import open_pidfd
+
+_SLICE_SECONDS: Final = 1.0
 
 
 async def until_exit(child: subprocess.Popen[bytes]) -> None:
@@ -34,7 +36,7 @@ async def ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
     async with anyio.create_task_group() as tasks:
 
         async def give_up() -> None:
-            await sleep_awake(seconds)
+            await _sleep_awake(seconds)
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(give_up)
@@ -42,3 +44,15 @@ async def ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
         ended = True
         tasks.cancel_scope.cancel()
     return ended
+
+
+async def _sleep_awake(seconds: float) -> None:
+    """Sleep for so long, not counting time in which this process did not run, but for a second.
+
+    Even monotonic time may run on while we do not (a stopped process, a frozen container).
+    """
+    left = seconds
+    while left > 0:
+        part = min(left, _SLICE_SECONDS)
+        await anyio.sleep(part)
+        left -= part

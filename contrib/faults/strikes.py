@@ -47,6 +47,16 @@ class Strike:
         """Tell whether a process dies, other than a call that fails."""
         return "-" in self.kind
 
+    @property
+    def counted(self) -> str:
+        """Name what is counted: all calls, or those that may fail so."""
+        return "all" if self.kills else self.kind.partition("x")[0]
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Whose calls are counted."""
+        return frozenset("dgat" if self.kills else "dg")
+
     def page(self, path: Path) -> Page:
         """Make the page that tells the run of this strike; at 0 it only counts."""
         if self.kills:

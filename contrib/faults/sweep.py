@@ -49,7 +49,7 @@ class Sweep:
         self._steps = 0
         self.ended: list[Ended] = []
 
-    def enumerate(self, lives: int = _LIVES) -> list[Point]:
+    def find_points(self, lives: int = _LIVES) -> list[Point]:
         """Return a kill before and after each step that all undisturbed lives pass.
 
         Raises SystemExit where those lives are not as they should be.
@@ -107,6 +107,7 @@ class Sweep:
         singles = [ended for ended in self.ended if len(ended.points) == 1]
         return {
             "named steps of a life": self._steps,
+            "kills to choose from": self._steps * len(_MOMENTS),
             "kills asked for": len(singles),
             "kills that happened": sum(len(ended.reached) for ended in singles),
             "never reached": [ended.label for ended in singles if not ended.reached],
@@ -151,10 +152,10 @@ def _run(given: argparse.Namespace, folder: Path) -> Sweep:
     choose = random.Random(given.seed)
     sweep = Sweep(folder, given.jobs)
     if given.point:
-        sweep.enumerate(1)
+        sweep.find_points(1)
         sweep.run([tuple(map(Point.parse, given.point.split(",")))])
         return sweep
-    points = sweep.enumerate()
+    points = sweep.find_points()
     if given.sample:
         choose.shuffle(points)
     print(f"{len(points)} kills to choose from, seed {given.seed}", file=sys.stderr, flush=True)

@@ -109,7 +109,7 @@ def test_a_store_that_turns_out_damaged_ends_the_daemon_and_is_left_as_it_is(bed
 async def test_a_store_that_cannot_have_its_journal_mode_is_refused() -> None:
     """SQLite itself says no in an answer, not in an error, where it has to stay in memory."""
     with pytest.raises(StoreError, match="refuses SQLite's WAL mode; put the workspace"):
-        await Connection.open(Path(":memory:"))
+        await (await Connection.open(Path(":memory:"))).close()
 
 
 def test_a_store_that_is_locked_or_without_shared_memory_at_the_start_is_told_in_one_line(

@@ -20,7 +20,6 @@ from alluvium_like.stages.recover import recover
 from alluvium_like.surface.verify import verify
 from alluvium_like.workspace import Workspace
 
-
 _NOT_COMPARED = {".git", ".system", ".agent"}  # refs are seen otherwise; the others are projections
 
 

