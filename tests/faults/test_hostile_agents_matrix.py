@@ -7,7 +7,9 @@ there afterwards. `hostile_deeds.py` has the deeds.
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,16 @@ def drop(bed: Bed, deeds: Mapping[str, tuple[str, str]]) -> None:
     bed.wait_until_idle()
 
 
+def left_behind(bed: Bed) -> dict[int, bytes]:
+    """Find the living processes on whose command line the folder of all tasks stands."""
+    root = os.fsencode(bed.root / "tasks")
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found[int(folder.name)] = (folder / "cmdline").read_bytes()
+    return {pid: line for pid, line in found.items() if root in line}
+
+
 @pytest.fixture(scope="module")
 def after(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     bed = Bed(tmp_path_factory.mktemp("hostile") / "ws")
@@ -92,6 +104,8 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
         yield Aftermath(bed, pid, owner, tasks)
     finally:
         bed.stop()
+        for pid in left_behind(bed):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_each_deed_ends_as_it_must_and_honest_work_lands(after: Aftermath) -> None:
@@ -109,16 +123,7 @@ def test_each_deed_ends_as_it_must_and_honest_work_lands(after: Aftermath) -> No
 def test_nothing_that_was_planted_was_run_and_no_process_is_left(after: Aftermath) -> None:
     proof = after.bed.root.parent / "proof"
     assert not proof.exists(), proof.read_text()
-    root = os.fsencode(after.bed.root / "tasks")
-    left = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if root in line:
-            left.append(line)
-    assert left == []
+    assert left_behind(after.bed) == {}
 
 
 def test_the_daemon_lives_and_verify_names_the_forged_history_alone(after: Aftermath) -> None:

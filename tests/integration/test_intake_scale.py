@@ -163,6 +163,8 @@ def test_many_claims_are_made_durable_by_one_sync_where_the_system_has_it(
 
     monkeypatch.setattr(claim, "sync_file_system", sync_all)
     folders = [space.task(str(number)) for number in range(100)]
+    for folder in folders:
+        folder.input.mkdir(parents=True)
     claim.sync_claim(folders, space.tasks, space.inbox)
     assert whole == [space.tasks]
     assert len(synced) == (0 if can_sync_all else 2 * len(folders) + 2)

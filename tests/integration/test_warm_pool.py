@@ -305,7 +305,7 @@ class Stage:
         self.runs, self.wakes = Runs(), Wakes(warmer=self.warmer, janitor=self.janitor)
         safety = SimpleNamespace(max_workers=2, warm_worktrees=3)
         fake = SimpleNamespace(
-            health=SimpleNamespace(tell=lambda error: False),
+            health=SimpleNamespace(tell=lambda error: False, is_well=True),
             warm=place.pool,
             store=SimpleNamespace(next_runnable=self._next_runnable),
             integration=SimpleNamespace(
