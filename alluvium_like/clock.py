@@ -14,8 +14,13 @@ def utc_now() -> str:
 
 def utc_after(delay: timedelta) -> str:
     """Return the time that it will be then, in the same form, so that texts compare as times."""
-    then = datetime.now(UTC) + delay
-    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_text(datetime.now(UTC) + delay)
+
+
+def utc_text(moment: datetime) -> str:
+    """Write a moment in that form."""
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 def utc_stamp() -> str:
@@ -29,9 +34,9 @@ def time_of_day() -> float:
 
 
 def seconds_since_boot() -> float:
-    """Return seconds that nobody sets; other than monotonic ones they count sleep of the machine.
+    """Return seconds that nobody sets and that go on while the machine sleeps.
 
-    On macOS it is the C library's monotonic clock that does so, and Python's that does not.
+    On macOS that is CLOCK_MONOTONIC, which is not what `time.monotonic` reads there.
     """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 

@@ -145,7 +145,6 @@ class Supervisor:
         self._warmer = Warmer(parts)
         self._notify = follower
         self._started_at = utc_now()
-        self._stop_asked = anyio.Event()
 
     async def run(self) -> None:
         """Run until told to stop, or in once-mode until nothing is left to do."""
@@ -194,8 +193,7 @@ class Supervisor:
     def stop(self, *, now: bool = False) -> None:
         """Let nothing new begin and end what runs; `now` without any grace."""
         notify("STOPPING=1")
-        self._parts.runs.stop_all(now=now or self._stop_asked.is_set())
-        self._stop_asked.set()
+        self._parts.runs.stop_all(now=now or self._parts.runs.stopping)
         self._parts.wakes.set_all()
 
     def reload(self) -> dict[str, object]:
@@ -272,7 +270,7 @@ class Supervisor:
 
     async def _enforce_grace(self, stages: anyio.CancelScope) -> None:
         """Cancel what has not ended by itself: a long checkout, say. Agents are gone by then."""
-        await self._stop_asked.wait()
+        await self._parts.runs.stop_asked.wait()
         grace = self._parts.settings.current.safety.shutdown_grace_seconds
         await anyio.sleep(grace + _STOP_MARGIN_SECONDS)
         log.warning("stop_enforced")
@@ -308,11 +306,8 @@ class Supervisor:
     async def _has_no_work(self) -> bool:
         if not self._parts.health.is_well:
             return self._dispatch.idle and self._lane.idle
-        if not (self._intake.idle and self._dispatch.idle and self._lane.idle):
-            return False
-        if not self._upstream.idle:
-            return False
-        return not await anything_to_do(self._parts)
+        stages = (self._intake, self._dispatch, self._lane, self._upstream)
+        return all(stage.idle for stage in stages) and not await anything_to_do(self._parts)
 
 
 def _refuse_split_file_systems(workspace: Workspace) -> None:

@@ -4,10 +4,14 @@ import re
 import secrets
 import unicodedata
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from alluvium_like.clock import utc_stamp
 from alluvium_like.lifecycle import Outcome, State, TaskKind
 
+REPOSITORY: Final = "default"
+"""The name of the one repository that a workspace has."""
 _SLUG_LENGTH = 40
 
 
@@ -94,6 +98,13 @@ class Landing:
     state: str
     reason: str = ""
     updated_at: str = ""
+
+    @property
+    def cut_off(self) -> float | None:
+        """When it was begun (seconds since 1970), where the store knows of no end to that."""
+        if self.state != "prepared" or not self.updated_at:
+            return None
+        return datetime.fromisoformat(self.updated_at).timestamp()
 
 
 def new_task_id(name: str) -> str:

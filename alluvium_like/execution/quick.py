@@ -1,4 +1,4 @@
-"""Short commands of our own (git): run, collected, and killed as a group when they take too long.
+"""Short commands of our own (git): run, collected, and ended as a group when they take too long.
 
 Output goes through nameless files in memory: only the end of the process has to be awaited, and
 whoever inherited its output cannot delay that. The spawn happens in a thread. Measured against
@@ -6,6 +6,7 @@ asyncio's own subprocesses: one command takes as long, twenty at once a quarter 
 of our processor time, and the loop is held up for 0.2 ms instead of 0.6 to 2.
 """
 
+import math
 import os
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from alluvium_like.execution.exits import ends_within, until_exit
 from alluvium_like.execution.marker import MARKER_VARIABLE, RunMarker
 from alluvium_like.execution.scratch import content_of, scratch_file
 from alluvium_like.failpoint import step
+
+_LEAVE_SECONDS = 2.0
 
 
 class CommandTimedOut(AlluviumError, TimeoutError):
@@ -78,9 +81,16 @@ async def _until_buried(child: subprocess.Popen[bytes], seconds: float) -> int |
         in_time = await ends_within(child, seconds)
     finally:
         if not in_time:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
             with anyio.CancelScope(shield=True):
-                await until_exit(child)
+                await _end(child)
         code = bury_child(child)
     return code if in_time else None
+
+
+async def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the group of a child; a git that is asked to takes its lock files away."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+        with anyio.move_on_after(_LEAVE_SECONDS if number is signal.SIGTERM else math.inf):
+            await until_exit(child)

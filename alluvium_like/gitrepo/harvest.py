@@ -6,13 +6,13 @@ taken; work in several places that do not contain each other is for a person. No
 dropped: what is not the task's work stays under refs/alluvium/strays/.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio.to_thread
 
+from alluvium_like.clock import time_of_day
 from alluvium_like.errors import GitFailed
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo import workshop as ws
@@ -305,5 +305,5 @@ async def _without_nested_repositories(door: Door, old: str, new: str) -> tuple[
 async def _commit_for_agent(
     git: Git, store: Path, tree: str, parents: Sequence[str], author: Identity
 ) -> str:
-    now = replace(author, date=author.date or f"@{int(time.time())} +0000")
+    now = replace(author, date=author.date or f"@{int(time_of_day())} +0000")
     return await write_commit(git, store, tree, parents, _UNCOMMITTED, now, now)

@@ -6,10 +6,6 @@ edits survive and overlapping ones make git refuse with nothing changed; never a
 there: the owner's next commit would revert the merge.
 """
 
-import os
-import stat
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,15 +22,12 @@ from alluvium_like.gitrepo.checkouts import (
     rebased_in,
     unfinished_in,
 )
+from alluvium_like.gitrepo.half_landed import take_up_written
 from alluvium_like.gitrepo.locks import lock_in_the_way, release
-from alluvium_like.gitrepo.runner import MOST_LOCKS, Git, first_line, full_ref, null_split
+from alluvium_like.gitrepo.runner import MOST_LOCKS, Git, first_line, full_ref
 from alluvium_like.gitrepo.workshop import is_object_id, read_untrusted
 from alluvium_like.trouble import trouble_of
 
-_PLAIN_FILES = ("100644", "100755")
-_LINK = "120000"
-_NO_FILES = {"160000", "000000"}
-"""A submodule's commit, and nothing: git writes no file for them."""
 _MANY_PACKS = 40
 """Each landing leaves one. Until then git need not be asked to tidy up; its own limit is 50."""
 
@@ -172,7 +165,7 @@ async def _merge_into(
     except GitFailed as error:
         if not _in_the_way(error):
             raise
-        if not await _adopt_written(git, owner, worktree, old, new, cut_off):
+        if not await take_up_written(git, owner.git_dir, worktree, old, new, cut_off):
             raise
         await _merge(git, owner, worktree, new)
 
@@ -193,93 +186,6 @@ async def _merge(git: Git, owner: Owner, worktree: Path, new: str) -> None:
         cwd=worktree,
         owner=True,
     )
-
-
-async def _adopt_written(
-    git: Git, owner: Owner, worktree: Path, old: str, new: str, cut_off: float | None
-) -> bool:
-    """Stage what a landing that was cut off had written, so that the next merge goes on from there.
-
-    Only when nothing of it is staged and every file that the landing touches is, byte for byte,
-    what it was or what it is to become, or is missing, which git makes good: anything else is the
-    owner's, and then nothing is touched. A full disk cuts a landing off as a kill does: a file that
-    was written since `cut_off` and is a beginning of what it is to become goes. Returns whether it
-    helped.
-    """
-    with suppress(GitFailed):  # a lock, a filter that fails: the merge has told it better
-        changes = await git.run(
-            *("diff-tree", "-r", "-z", "--no-renames", old, new), git_dir=owner.git_dir
-        )
-        metas, paths = null_split(changes.stdout)[::2], null_split(changes.stdout)[1::2]
-        staged = await git.run(
-            *("diff-index", "--cached", "-z", "--name-only", old), cwd=worktree, owner=True
-        )
-        if not set(null_split(staged.stdout)).isdisjoint(paths):
-            return False
-        top = Path(
-            first_line(await git.run("rev-parse", "--show-toplevel", cwd=worktree, owner=True))
-        )
-        modes = await anyio.to_thread.run_sync(lambda: {p: _mode(top / p) for p in paths})
-        found = await _content_ids(git, top, modes)
-        written, begun = [], []
-        for meta, path in zip(metas, paths, strict=True):
-            old_mode, new_mode, *ids, _ = meta.removeprefix(":").split()
-            before, after = ("" if not name.strip("0") else name for name in ids)
-            if {old_mode, new_mode} <= _NO_FILES:
-                continue
-            if found[path] == after and (before != after or modes[path] == new_mode):
-                written.append(f"{new_mode} {ids[1]}\t{path}\0")
-            elif found[path] not in (before, ""):
-                if not after or cut_off is None or modes[path] not in _PLAIN_FILES:
-                    return False
-                whole = await git.run("cat-file", "blob", after, git_dir=owner.git_dir)
-                if not await anyio.to_thread.run_sync(_is_begun, top / path, whole.stdout, cut_off):
-                    return False
-                begun.append(top / path)
-        for file in begun:
-            await anyio.to_thread.run_sync(file.unlink)
-        if written:
-            entries = "".join(written).encode(errors="surrogateescape")
-            stage = ("update-index", "-z", "--index-info")
-            await git.run(*stage, cwd=worktree, stdin=entries, owner=True)
-        return bool(written or begun)
-    return False
-
-
-def _is_begun(file: Path, whole: bytes, since: float) -> bool:
-    """Tell whether a file holds a beginning of `whole`, and was last written after `since`."""
-    with file.open("rb") as stream:
-        facts = os.fstat(stream.fileno())
-        small = facts.st_size < len(whole) and min(facts.st_mtime, facts.st_ctime) >= since
-        return small and whole.startswith(stream.read(len(whole)))
-
-
-async def _content_ids(git: Git, worktree: Path, modes: Mapping[str, str]) -> dict[str, str]:
-    """Return the object id of each file as the owner's Git would store it, empty for none."""
-    found = dict.fromkeys(modes, "")
-    regular = [p for p, mode in modes.items() if mode in _PLAIN_FILES and "\n" not in p]
-    names = b"".join(os.fsencode(path) + b"\n" for path in regular)
-    done = await git.run("hash-object", "--stdin-paths", cwd=worktree, stdin=names, owner=True)
-    found |= dict(zip(regular, done.stdout.decode().split(), strict=True))
-    for path in modes.keys() - set(regular):
-        if modes[path] == _LINK:
-            target = await anyio.to_thread.run_sync(os.readlink, os.fsencode(worktree / path))
-            link = await git.run("hash-object", "--stdin", cwd=worktree, stdin=target, owner=True)
-            found[path] = first_line(link)
-        elif modes[path]:
-            found[path] = "neither file nor link"
-    return found
-
-
-def _mode(path: Path) -> str:
-    """Return the mode that Git would store, another one for what it would not, empty for none."""
-    try:
-        mode = path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    if stat.S_ISREG(mode):
-        return _PLAIN_FILES[bool(mode & stat.S_IXUSR)]
-    return f"{stat.S_IFMT(mode):o}"
 
 
 def _in_the_way(error: GitFailed) -> list[str]:

@@ -10,11 +10,11 @@ a git waits in its editor for as long as a person likes. All functions block.
 import os
 import re
 import stat
-import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from alluvium_like.clock import time_of_day
 from alluvium_like.failpoint import step
 
 _NAMED = re.compile(r"Unable to create '(.+\.lock)': File exists")
@@ -81,7 +81,7 @@ def release(lock: Path, places: Sequence[Path], cut_off: float | None, network: 
         return f"{title}, held it seems by {', '.join(users)}; goes on when that has ended"
     whole = stat.S_ISREG(found.st_mode) and _sees_all_of(found.st_uid) and not network
     ours = cut_off is not None and found.st_mtime >= cut_off - _COARSE_SECONDS
-    lain_long = time.time() - found.st_mtime > _LONG_SECONDS
+    lain_long = time_of_day() - found.st_mtime > _LONG_SECONDS
     if whole and (ours or lain_long) and birth_of(lock) == (found.st_ino, found.st_ctime_ns):
         with step("owner.unlock"):
             lock.unlink(missing_ok=True)

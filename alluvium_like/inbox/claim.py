@@ -14,17 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from alluvium_like.clock import utc_now
-from alluvium_like.durable import (
-    fsync_dir,
-    rename_noreplace,
-    sync_file_system,
-    write_durable,
-)
+from alluvium_like.durable import fsync_dir, rename_noreplace, sync_file_system
 from alluvium_like.errors import AlluviumError
 from alluvium_like.failpoint import step
 from alluvium_like.inbox.look import Item
 from alluvium_like.inbox.seal import seal_of
 from alluvium_like.task import display_name, new_task_id
+from alluvium_like.trouble import trouble_of
 from alluvium_like.workspace import TaskFolder
 
 _REASON_NAME = "reason.txt"
@@ -41,7 +37,6 @@ _HINTS = {
 }
 _MANY = 16
 """From here on one sync of the whole file system costs less than two for every claim."""
-_MACHINE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EROFS)
 
 
 class ClaimFailed(AlluviumError):
@@ -77,19 +72,6 @@ def move_into_task(inbox: Path, item: Item, folder: TaskFolder) -> None:
     except (OSError, ClaimFailed):
         _remove_empty(made)
         raise
-
-
-def make_task_folder(folder: TaskFolder, name: str, text: str) -> str:
-    """Make the folder of a task that did not come from the inbox, durably; return its seal.
-
-    Raises OSError.
-    """
-    folder.input.mkdir(parents=True)
-    write_durable(folder.input / name, text.encode(errors="backslashreplace"))
-    for path in (folder.root, folder.root.parent):
-        with step("task.sync_folder"):
-            fsync_dir(path)
-    return seal_of(folder.input)
 
 
 def sync_claim(folders: Sequence[TaskFolder], tasks: Path, inbox: Path) -> list[str]:
@@ -197,7 +179,7 @@ def _move_item(inbox: Path, item: Item, target: Path) -> None:
         rename_noreplace(source, target)
     except OSError as error:
         code = error.errno or 0
-        if code in _MACHINE_TROUBLE:
+        if trouble_of(error):
             raise
         hint = _HINTS.get(code, os.strerror(code))
         if code == errno.EACCES and item.is_dir and not os.access(source, os.W_OK):

@@ -71,15 +71,11 @@ class Examination:
 
     `fingerprint` is None when the item went, was replaced, or lost entries during the walk.
     `obstacle` says for a person why the item can never be claimed, or is empty.
-    `entries` and `size` (bytes, as the files claim it) count what was seen of the item: once it is
-    found to exceed the limits no further folder is listed.
     """
 
     fingerprint: Fingerprint | None
     obstacle: str
     has_writer: bool
-    entries: int
-    size: int
     began: float
     ended: float
 
@@ -117,8 +113,6 @@ def examine(inbox: Path, item: Item, limits: Limits) -> Examination:
         fingerprint=Fingerprint(walk.digest.digest()) if walk.steady else None,
         obstacle=walk.obstacle,
         has_writer=walk.has_writer,
-        entries=walk.entries,
-        size=walk.size,
         began=began,
         ended=monotonic(),
     )

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 
-from alluvium_like.clock import utc_now
+from alluvium_like.clock import utc_now, utc_text
 from alluvium_like.task import display_name
 
 _NANO = 1_000_000_000
@@ -38,7 +38,7 @@ def seal_of(folder: Path) -> str:
 
 
 def is_sealed(folder: Path, seal: str) -> bool:
-    """Tell whether `seal` can say anything about this folder."""
+    """Tell whether `seal` can say anything about this folder; an empty one cannot."""
     return seal.partition(" ")[0] == str(_place(folder))
 
 
@@ -52,7 +52,7 @@ def find_change(folder: Path, seal: str) -> Change | None:
     if not touched:
         return Change("input", _moment(int(newest)), utc_now())
     times = [when for when, _ in (*walk.files, *walk.folders)]
-    names = [display_name(b"/".join(filter(None, (b"input", path)))) for _, path in touched]
+    names = [display_name(_join(b"input", path)) for _, path in touched]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return Change(", ".join(names[:_SHOWN]) + more, _moment(min(times)), _moment(max(times)))
 
@@ -103,5 +103,4 @@ def _join(folder: bytes, name: bytes) -> bytes:
 
 
 def _moment(nanoseconds: int) -> str:
-    then = datetime.fromtimestamp(nanoseconds / _NANO, UTC)
-    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_text(datetime.fromtimestamp(nanoseconds / _NANO, UTC))

@@ -1,16 +1,13 @@
 """Being told that the inbox changed. Events are hints: any of them only wakes the stage.
 
 The stage lists the whole folder after every wake and at a slow interval, so events that the kernel
-dropped (queue overflow) cost nothing but time. Only the inbox itself is watched, and only for what
-can make an item claimable: arrivals and closed writers, and its own removal or replacement. The
-daemon's own looks and claims raise no events. Where there are no events to be had, its names are
+dropped (queue overflow) cost nothing but time. Where there are no events to be had, its names are
 listed every two seconds instead. What arrived by rename is believed on Linux alone, where the
 kernel says so and an open writer can be seen.
 """
 
 import asyncio
 import contextlib
-import errno
 import os
 import sys
 import threading
@@ -24,10 +21,7 @@ import anyio.to_thread
 from watchdog.events import (
     DirCreatedEvent,
     DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
     FileCreatedEvent,
-    FileMovedEvent,
     FileSystemEvent,
     FileSystemEventHandler,
     FileSystemMovedEvent,
@@ -37,99 +31,12 @@ from watchdog.observers.api import BaseObserver
 from alluvium_like.clock import monotonic
 from alluvium_like.config.tables import InboxWatch
 from alluvium_like.inbox.mounts import network_type
+from alluvium_like.inbox.observer import observe
 from alluvium_like.log import get_logger
 from alluvium_like.wake import Wake
 
-if sys.platform == "linux":
-    from watchdog.observers.inotify import (
-        InotifyFullEmitter,
-        InotifyObserver,
-        InotifyWatchGroup,
-    )
-    from watchdog.observers.inotify_c import (
-        InotifyConstants,
-        InotifyEvent,
-        Mask,
-        WatchDescriptor,
-    )
-    from watchdog.observers.inotify_move_event_grouper import (
-        GroupedInotifyEvent,
-        PathedInotifyEvent,
-    )
-
-    _DEPARTURES = InotifyConstants.IN_MOVED_FROM | InotifyConstants.IN_DELETE
-    _OF_THE_WATCH = (
-        InotifyConstants.IN_Q_OVERFLOW | InotifyConstants.IN_MOVE_SELF | InotifyConstants.IN_IGNORED
-    )
-
-    class _Group(InotifyWatchGroup):
-        """Puts in line with the events what the library keeps to itself: that some were lost, and
-        that there will be no more, because the folder is gone or its file system unmounted.
-        """
-
-        def on_queue_overflow(self) -> None:
-            super().on_queue_overflow()
-            self._tell(InotifyConstants.IN_Q_OVERFLOW)
-
-        def on_watch_deleted(self, wd: WatchDescriptor) -> None:
-            super().on_watch_deleted(wd)
-            self._tell(InotifyConstants.IN_IGNORED)
-
-        def _tell(self, mask: Mask) -> None:
-            event = InotifyEvent(WatchDescriptor(-1), mask, 0, b"")
-            self._move_event_grouper.put_event(PathedInotifyEvent(event, self.path))
-
-    class _ArrivalEmitter(InotifyFullEmitter):
-        """Never hears of departures.
-
-        The emitter holds everything back for half a second after one, to find out where it went;
-        so every claim would delay the next arrival, and every rename within the inbox itself.
-        """
-
-        def on_thread_start(self) -> None:
-            folder = os.fsencode(self.watch.path)
-            mask = self.get_event_mask_from_filter()
-            self._inotify = _Group(self._inotify_fd, folder, event_mask=mask)
-
-        def get_event_mask_from_filter(self) -> Mask:
-            arrivals = super().get_event_mask_from_filter() & ~_DEPARTURES
-            return Mask(arrivals | InotifyConstants.IN_MOVE_SELF)
-
-        def build_and_queue_event(
-            self, event: GroupedInotifyEvent, *, full_events: bool = True
-        ) -> None:
-            if not isinstance(event, PathedInotifyEvent) or not event.ev.mask & _OF_THE_WATCH:
-                super().build_and_queue_event(event, full_events=full_events)
-                return
-            self.queue_event(DirDeletedEvent(self.watch.path))
-            if event.ev.is_ignored:
-                self.stop()
-
-    class _NativeObserver(InotifyObserver):
-        def __init__(self) -> None:
-            super().__init__(generate_full_events=True)
-            self._emitter_class = _ArrivalEmitter
-
-        def is_alive(self) -> bool:
-            return super().is_alive() and self._inotify_fd.is_alive()
-
-else:
-    from watchdog.observers import Observer as _NativeObserver
-
-_EVENTS: list[type[FileSystemEvent]] = [
-    FileCreatedEvent,
-    DirCreatedEvent,
-    FileMovedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    DirDeletedEvent,  # of the inbox itself: what is known of it may be wrong
-]
 _POLL_SECONDS: Final = 2.0
 _MOST_NAMES = 10_000
-_LIMITS: Final = {
-    errno.ENOSPC: "fs.inotify.max_user_watches",
-    errno.EMFILE: "fs.inotify.max_user_instances or the daemon's limit of open files",
-}
 _Identity = tuple[int, int]
 
 log = get_logger(__name__)
@@ -248,7 +155,7 @@ class Watcher:
         self._taken_up = self.how
         if self.how == "events" or (self.how == "auto" and not network_type(Path(folder))):
             try:
-                self._observer = _observe(folder, self._arrivals)
+                self._observer = observe(folder, self._arrivals)
                 self._identity = identity
             except OSError as error:
                 self.trouble = error
@@ -287,30 +194,6 @@ class Watcher:
     def _heard(self) -> None:
         self._waking = False
         self._wake.set()
-
-
-def try_events(folder: Path) -> None:
-    """Watch a folder for a moment. Raises OSError where that is impossible."""
-    observer = _observe(os.path.realpath(folder), FileSystemEventHandler())
-    observer.stop()
-    observer.join()
-
-
-def _observe(folder: str, handler: FileSystemEventHandler) -> BaseObserver:
-    if not os.access(folder, os.R_OK):  # watchdog takes a refusal for success
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
-    observer: BaseObserver | None = None
-    try:
-        observer = _NativeObserver()
-        observer.schedule(handler, folder, event_filter=_EVENTS)
-        observer.start()
-    except (OSError, RuntimeError) as error:  # the latter when no thread can be started
-        if observer is not None:
-            observer.stop()
-        if isinstance(error, OSError) and (limit := _LIMITS.get(error.errno or 0)):
-            raise OSError(error.errno, f"{error.strerror}; raise {limit}") from error
-        raise
-    return observer
 
 
 def _name(path: bytes | str) -> bytes:

@@ -8,17 +8,19 @@ from functools import partial
 
 import anyio.to_thread
 
-from alluvium_like.inbox.claim import make_task_folder
+from alluvium_like.durable import fsync_dir, write_durable
+from alluvium_like.failpoint import step
+from alluvium_like.inbox.seal import seal_of
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.trash import throw_away
 from alluvium_like.store.writer import Store
-from alluvium_like.workspace import Workspace
+from alluvium_like.workspace import TaskFolder, Workspace
 
 log = get_logger(__name__)
 
 
-async def make_folder(
+async def make_task_folder(
     workspace: Workspace, store: Store, task_id: str, name: str, text: str
 ) -> str:
     """Make the folder of such a task, with `text` as what was dropped, and return its seal.
@@ -26,8 +28,16 @@ async def make_folder(
     The transaction that makes its row has to `end_claim` too. Raises OSError.
     """
     await store.write("begin_making", task_id=task_id)
-    folder = workspace.task(task_id)
-    return await anyio.to_thread.run_sync(make_task_folder, folder, name, text)
+    return await anyio.to_thread.run_sync(_make, workspace.task(task_id), name, text)
+
+
+def _make(folder: TaskFolder, name: str, text: str) -> str:
+    folder.input.mkdir(parents=True)
+    write_durable(folder.input / name, text.encode(errors="backslashreplace"))
+    for path in (folder.root, folder.root.parent):
+        with step("task.sync_folder"):
+            fsync_dir(path)
+    return seal_of(folder.input)
 
 
 async def undo_half_made(parts: Parts) -> None:

@@ -1,4 +1,7 @@
-"""Building the parts: the store and the repositories, opened once and closed whatever happens."""
+"""Building the parts: the store and the repositories, opened once and closed whatever happens.
+
+What an earlier daemon left running is ended before a repository is looked at, and its locks go.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,12 +21,11 @@ from alluvium_like.stages.health import Health
 from alluvium_like.stages.parts import Parts, Settings, Wakes
 from alluvium_like.stages.recover import end_survivors
 from alluvium_like.store.writer import Store
+from alluvium_like.task import REPOSITORY
 from alluvium_like.trouble import Board
 from alluvium_like.workspace import Workspace
 
 log = get_logger(__name__)
-
-_REPOSITORY = "default"
 
 
 @asynccontextmanager
@@ -39,7 +41,7 @@ async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Part
         for lock in await anyio.to_thread.run_sync(clear_locks, workspace.integration):
             log.warning("lock_cleared", lock=str(lock))
         git = Git(workspace_id, state=workspace.state)
-        known = await store.repository(_REPOSITORY)
+        known = await store.repository(REPOSITORY)
         wanted = config.integration.base_branch or (known.base_branch if known else "")
         path = config.repo.at(workspace.root)
         owner = await locate_owner(git, path, wanted)
@@ -48,7 +50,7 @@ async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Part
         opened.push_async_callback(integration.close)
         await integration.open()
         await store.write(
-            "set_repository", name=_REPOSITORY, path=str(path), base_branch=owner.base_branch
+            "set_repository", name=REPOSITORY, path=str(path), base_branch=owner.base_branch
         )
         settings = Settings(config)
         warm = WarmTrees(git, workspace.warm, workspace.trash, lambda: settings.warm_limits)
@@ -63,7 +65,7 @@ async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Part
             workspace_id,
             warm,
             Health(board, wakes.keeper),
-            _REPOSITORY,
+            REPOSITORY,
             wakes,
         )
         store.committed = parts.wakes.notify.set

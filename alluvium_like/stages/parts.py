@@ -19,6 +19,7 @@ from alluvium_like.lifecycle import ACTIVE, Condition, Ending, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.health import Health
 from alluvium_like.store.writer import Store
+from alluvium_like.task import REPOSITORY
 from alluvium_like.wake import Wake
 from alluvium_like.workspace import Workspace
 
@@ -200,7 +201,7 @@ async def tell_condition(parts: "Parts", name: str, reason: str, repository: str
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The daemon's parts; one repository has one lane, and `default` is the first of them."""
+    """The daemon's parts; one repository has one lane."""
 
     workspace: Workspace
     store: Store
@@ -211,7 +212,7 @@ class Parts:
     workspace_id: str
     warm: WarmTrees
     health: Health
-    repository: str = "default"
+    repository: str = REPOSITORY
     wakes: Wakes = field(default_factory=Wakes)
     runs: Runs = field(default_factory=Runs)
     ahead: Ahead = field(default_factory=Ahead)

@@ -6,10 +6,11 @@ any more are looked at; whatever is not known for sure stays. Ages are counted f
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from alluvium_like.clock import utc_text
 from alluvium_like.config.tables import Retention
 from alluvium_like.lifecycle import ENDED, State
 
@@ -105,7 +106,7 @@ def horizon(limits: Retention, state: State, now: datetime) -> str:
 def _of_task(limits: Retention, task: TaskFacts, why: str, now: datetime) -> Iterator[Removal]:
     """Yield what goes of one ended task; `why` is given where its folder is one too many."""
     why = why or _too_old(task, *_folder_limit(limits, task.state), now)
-    long_over = task.ended_at < stamp(now - GRACE)
+    long_over = task.ended_at < utc_text(now - GRACE)
     if why and task.has_folder:
         yield _removal(task, Kind.FOLDER, f"tasks/{task.id}", why)
     if task.has_folder and not why:
@@ -153,7 +154,7 @@ def _too_many_bytes(limits: Retention, tasks: Iterable[TaskFacts], now: datetime
     for task in sorted(kept, key=lambda t: (t.state is not State.DONE, t.ended_at)):
         if left <= limits.folders_bytes:
             break
-        if task.ended_at < stamp(now - GRACE):
+        if task.ended_at < utc_text(now - GRACE):
             left -= task.folder_size
             going[task.id] = why
     return going
@@ -190,14 +191,8 @@ def _attempts_limit(limits: Retention, state: State) -> tuple[str, float]:
 
 def _oldest_kept(days: float, now: datetime) -> str:
     """Return the oldest time that a limit keeps; without a limit that is before all times."""
-    return stamp(now - timedelta(days=days)) if days else ""
+    return utc_text(now - timedelta(days=days)) if days else ""
 
 
 def _removal(task: TaskFacts, kind: Kind, path: str, why: str) -> Removal:
     return Removal(kind, path, why, task_id=task.id, ended_at=task.ended_at)
-
-
-def stamp(moment: datetime) -> str:
-    """Write a time as the store does, so that texts compare as times."""
-    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")

@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from alluvium_like.clock import utc_text
 from alluvium_like.config.tables import Retention
 from alluvium_like.gitrepo.objects import update_refs
 from alluvium_like.gitrepo.runner import Git
@@ -28,20 +29,18 @@ from alluvium_like.stages.retention import (
     Removal,
     TaskFacts,
     horizon,
-    stamp,
     what_goes,
 )
 from alluvium_like.stages.trash import disk_size, is_really_there, throw_away
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.store.transaction import Transaction
 from alluvium_like.store.writer import Store
-from alluvium_like.task import Task
+from alluvium_like.task import REPOSITORY, Task
 from alluvium_like.workspace import Workspace
 
 log = get_logger(__name__)
 
 _REFS = ("refs/alluvium/tasks/", "refs/alluvium/candidates/")
-_REPOSITORY = "default"
 _WITHOUT_PATH = (Kind.REF, Kind.HISTORY)
 _AT_ONCE = 8
 """Few: nobody else writes a row while they are renamed and synced."""
@@ -158,7 +157,7 @@ class _Busy:
     @classmethod
     def read(cls, store: StoreReader) -> "_Busy":
         active = [task for state in set(State) - ENDED for task in store.tasks(state)]
-        repositories = {_REPOSITORY, *(task.repository for task in active)}
+        repositories = {REPOSITORY, *(task.repository for task in active)}
         tasks = {task.reverts for task in active}
         logs = {row["id"] for task in active for row in store.trials(task.id)}
         for repository in repositories:
@@ -235,7 +234,7 @@ def _log_files(workspace: Workspace) -> dict[int, tuple[str, int]]:
         if name and path.is_file() and not path.is_symlink():
             facts = path.lstat()
             found[int(name[1])] = (
-                stamp(datetime.fromtimestamp(facts.st_mtime, UTC)),
+                utc_text(datetime.fromtimestamp(facts.st_mtime, UTC)),
                 disk_size(path),
             )
     return found

@@ -19,7 +19,7 @@ from alluvium_like.gitrepo.remote import Pushed, Rejected, Remote, Unreachable, 
 from alluvium_like.gitrepo.runner import first_line
 from alluvium_like.lifecycle import ENDED, Condition, State
 from alluvium_like.log import get_logger
-from alluvium_like.stages.making import make_folder
+from alluvium_like.stages.making import make_task_folder
 from alluvium_like.stages.parts import (
     SLOW_LOOK_SECONDS,
     Parts,
@@ -237,7 +237,7 @@ class Upstream:
         parts = self._parts
         task_id = new_task_id(remote.title)
         text = messages.upstream_input(remote.title, remote.branch, tip)
-        seal = await make_folder(parts.workspace, parts.store, task_id, "upstream.md", text)
+        seal = await make_task_folder(parts.workspace, parts.store, task_id, "upstream.md", text)
         await parts.integration.keep(task_id, tip)
         async with parts.store.transaction("upstream_task_made") as tx:
             await tx.run(

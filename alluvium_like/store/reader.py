@@ -10,7 +10,7 @@ from alluvium_like.lifecycle import ENDED, State
 from alluvium_like.store.rows import Row, to_attempt, to_task
 from alluvium_like.store.sql import query
 from alluvium_like.store.version import require_version
-from alluvium_like.task import Attempt, Task
+from alluvium_like.task import REPOSITORY, Attempt, Task
 
 
 class StoreReader:
@@ -150,7 +150,7 @@ class StoreReader:
 
     def base_branch(self) -> str:
         """Return the base branch of the default repository, empty before the first start."""
-        rows = self._fetch("get_repository", name="default")
+        rows = self._fetch("get_repository", name=REPOSITORY)
         return rows[0]["base_branch"] if rows else ""
 
     def _fetch(self, name: str, /, **params: str | int) -> list[Row]:

@@ -11,7 +11,7 @@ import anyio
 from alluvium_like import messages
 from alluvium_like.errors import AlluviumError, StaleTransition
 from alluvium_like.lifecycle import CheckpointKind, Condition, Ending, State, TaskKind
-from alluvium_like.stages.making import make_folder
+from alluvium_like.stages.making import make_task_folder
 from alluvium_like.stages.parts import Runs, Wakes
 from alluvium_like.store.writer import Store
 from alluvium_like.task import Task, new_task_id
@@ -108,7 +108,7 @@ class Actions:
         name = f"revert-{landed.name}"
         new_id = new_task_id(name)
         text = messages.revert_input(landed)
-        seal = await make_folder(self.workspace, self.store, new_id, "revert.md", text)
+        seal = await make_task_folder(self.workspace, self.store, new_id, "revert.md", text)
         async with self.store.transaction("reverted") as tx:
             await tx.run("create_revert", id=new_id, name=name, reverts=landed.id, input_seal=seal)
             await tx.run("end_claim", task_id=new_id)

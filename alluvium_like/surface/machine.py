@@ -18,7 +18,7 @@ from alluvium_like.errors import RepositoryError
 from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.owner import git_version
 from alluvium_like.inbox.mounts import is_network, type_of
-from alluvium_like.inbox.watch import try_events
+from alluvium_like.inbox.observer import try_events
 from alluvium_like.workspace import Workspace
 
 LOW_DISK_BYTES: Final = 1 << 30

@@ -6,9 +6,9 @@ from alluvium_like.lifecycle import Condition, State
 from alluvium_like.lock import is_locked
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.store.rows import Row
+from alluvium_like.task import REPOSITORY
 from alluvium_like.workspace import Workspace
 
-_REPOSITORY = "default"
 _MOST_WAITING = 1000
 _FLAKES_SHOWN = 10
 
@@ -55,9 +55,9 @@ class Queue:
 def read_queue(workspace: Workspace) -> Queue:
     """Read the queue. Raises StoreError when the store cannot be read."""
     with StoreReader(workspace.database) as store:
-        figures = store.queue(_REPOSITORY)
+        figures = store.queue(REPOSITORY)
         # Rows that a killed daemon left open stay so until its next start.
-        open_trials = store.open_trials(_REPOSITORY) if is_locked(workspace) else []
+        open_trials = store.open_trials(REPOSITORY) if is_locked(workspace) else []
         testing = [_trial(store, workspace, row) for row in open_trials]
         under_test = {trial["commit"] for trial in testing}
         paused = [c["reason"] for c in store.conditions() if c["name"] == Condition.BASE_RED]
@@ -70,7 +70,7 @@ def read_queue(workspace: Workspace) -> Queue:
             flakes=figures["flakes"] if figures else 0,
             landing=[
                 {"id": r["id"], "name": r["name"], "commit": r["commit_id"], "reason": r["reason"]}
-                for r in store.waiting_to_land(_REPOSITORY)
+                for r in store.waiting_to_land(REPOSITORY)
             ],
             train=[
                 {
@@ -81,13 +81,13 @@ def read_queue(workspace: Workspace) -> Queue:
                     "commit": row["commit_id"],
                     "testing": row["commit_id"] in under_test,
                 }
-                for row in store.cars(_REPOSITORY)
+                for row in store.cars(REPOSITORY)
                 if row["state"] == State.INTEGRATING
             ],
             testing=testing,
             waiting=[
                 {"id": t.id, "name": t.name, "priority": t.priority, "reason": t.reason}
-                for t in store.to_couple(_REPOSITORY, _MOST_WAITING)
+                for t in store.to_couple(REPOSITORY, _MOST_WAITING)
             ],
             last_flakes=[
                 {
@@ -98,7 +98,7 @@ def read_queue(workspace: Workspace) -> Queue:
                     "result": row["exit_text"],
                     "log": str(workspace.trial_log(row["id"])),
                 }
-                for row in store.last_flakes(_REPOSITORY, _FLAKES_SHOWN)
+                for row in store.last_flakes(REPOSITORY, _FLAKES_SHOWN)
             ],
         )
 

@@ -19,11 +19,9 @@ def check_inputs(workspace: Workspace, tasks: Iterable[Task]) -> Iterator[Findin
     """Compare each input/ with its seal; one that is gone is found by its folder."""
     for task in tasks:
         folder = workspace.task(task.id).input
-        if task.state in _UNSEEN or not task.input_seal or not folder.is_dir():
+        if task.state in _UNSEEN or not folder.is_dir() or not is_sealed(folder, task.input_seal):
             continue
-        change = (
-            find_change(folder, task.input_seal) if is_sealed(folder, task.input_seal) else None
-        )
+        change = find_change(folder, task.input_seal)
         if change:
             problem = f"{change.what} was changed between {change.first} and {change.last}"
             advice = "look at it; its next attempt asks a person, and 'retry' takes it as it is"

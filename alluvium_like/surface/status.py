@@ -7,10 +7,9 @@ from pathlib import Path
 
 from alluvium_like.lock import is_locked, read_pid
 from alluvium_like.store.reader import StoreReader
+from alluvium_like.task import REPOSITORY
 from alluvium_like.trouble import Told, read_board
 from alluvium_like.workspace import Workspace
-
-_REPOSITORY = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +60,7 @@ class Status:
             "quarantine": self.quarantine,
             "base_branch": self.base_branch,
             "landing": self.landing or None,
-            "conditions": [
-                {"name": c.name, "reason": c.reason, "since": c.since} for c in self.conditions
-            ],
+            "conditions": [asdict(condition) for condition in self.conditions],
         }
 
 
@@ -80,7 +77,7 @@ def read_status(workspace: Workspace) -> Status:
             inbox=_count(workspace.inbox, *_told_to_ignore(store)),
             quarantine=_count(workspace.quarantine, (".",), ()),
             base_branch=store.base_branch(),
-            landing=next((row["reason"] for row in store.waiting_to_land(_REPOSITORY)), ""),
+            landing=next((row["reason"] for row in store.waiting_to_land(REPOSITORY)), ""),
             conditions=tuple(
                 Condition(row["name"], row["reason"], row["since"]) for row in store.conditions()
             ),

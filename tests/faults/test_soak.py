@@ -9,11 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SOAK = Path(__file__).parents[2] / "contrib" / "faults" / "soak.py"
 MINUTES = 0.25
-PATIENCE_SECONDS = 110.0
+PATIENCE_SECONDS = 280.0  # of which the drain may take 180
 
 
+@pytest.mark.timeout(PATIENCE_SECONDS + 10)
+@pytest.mark.skipif(sys.platform != "linux", reason="it freezes and kills by what /proc tells")
 def test_some_seconds_of_everything_lose_nothing(tmp_path: Path) -> None:
     options = ("--minutes", str(MINUTES), "--seed", "5", "--folder", str(tmp_path))
     done = subprocess.run(

@@ -15,12 +15,15 @@ SWEEP = ("contrib/faults/syscalls.py", "--jobs", "2")
 SAMPLE_SECONDS = 20
 # The folders that are synced between the rename of a claim and the row of its task.
 AT_A_CLAIM = ("--all", "--kinds", "tree-before", "--place", " fsync /tasks")
-PATIENCE_SECONDS = 110.0
+PATIENCE_SECONDS = 240.0
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("cc") is None,
-    reason="the library that counts system calls needs Linux and a C compiler (cc)",
-)
+pytestmark = [
+    pytest.mark.timeout(PATIENCE_SECONDS + 10),
+    pytest.mark.skipif(
+        sys.platform != "linux" or shutil.which("cc") is None,
+        reason="the library that counts system calls needs Linux and a C compiler (cc)",
+    ),
+]
 
 
 def test_a_sample_of_all_strikes_loses_nothing() -> None:

@@ -121,6 +121,17 @@ async def test_cancellation_kills_and_reaps(tmp_path: Path) -> None:
     assert await to_thread.run_sync(identity_of, main.pid) is None
 
 
+async def test_what_is_cancelled_may_take_its_lock_away(tmp_path: Path) -> None:
+    fifo, lock = tmp_path / "fifo", tmp_path / "lock"
+    os.mkfifo(fifo)
+    script = f"trap 'rm {lock}; exit' TERM; touch {lock}; echo $$ >{fifo}; sleep 60 & wait"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(quick, "sh", "-c", script)
+        await pids_in(fifo, 1)
+        tasks.cancel_scope.cancel()
+    assert not lock.exists()
+
+
 async def test_many_at_once() -> None:
     outputs: list[bytes] = []
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from alluvium_like.clock import utc_text
 from alluvium_like.config.tables import Retention
 from alluvium_like.errors import GitFailed
 from alluvium_like.gitrepo.runner import Git
 from alluvium_like.lifecycle import ENDED, State
 from alluvium_like.stages import sweep
-from alluvium_like.stages.retention import Kind, Removal, stamp
+from alluvium_like.stages.retention import Kind, Removal
 from alluvium_like.stages.sweep import carry_out, survey
 from alluvium_like.stages.trash import throw_away
 from alluvium_like.store.writer import Store
@@ -81,7 +82,7 @@ class House:
         return folder
 
     def age(self, name: str, age: timedelta) -> None:
-        self.sql("UPDATE tasks SET updated_at = ? WHERE id = ?", stamp(now() - age), name)
+        self.sql("UPDATE tasks SET updated_at = ? WHERE id = ?", utc_text(now() - age), name)
 
     def sql(self, text: str, *values: object) -> None:
         db = sqlite3.connect(self.space.database)

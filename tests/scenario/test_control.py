@@ -47,6 +47,7 @@ def test_there_is_one_daemon_and_what_an_earlier_one_left_harms_nobody(
         stale.bind(str(state / "control.sock"))
     assert bed.json("status")["daemon"] == {
         "running": False,
+        "state": "stopped",
         "pid": None,
         "workspace": str(bed.root),
     }

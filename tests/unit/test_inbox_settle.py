@@ -12,7 +12,7 @@ def seen(
     at: float, print_: bytes | None = b"same", *, writer: bool = False, took: float = 0.0
 ) -> Examination:
     fingerprint = None if print_ is None else Fingerprint(print_)
-    return Examination(fingerprint, "", writer, 1, 0, at, at + took)
+    return Examination(fingerprint, "", writer, at, at + took)
 
 
 def settling_with(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alluvium_like.clock import utc_text
 from alluvium_like.config.tables import Retention
 from alluvium_like.lifecycle import ENDED, State
 from alluvium_like.stages.retention import (
@@ -16,7 +17,6 @@ from alluvium_like.stages.retention import (
     Removal,
     TaskFacts,
     horizon,
-    stamp,
     what_goes,
 )
 
@@ -27,7 +27,7 @@ NO_LIMITS = Retention(
 
 
 def ago(days: float) -> str:
-    return stamp(NOW - timedelta(days=days))
+    return utc_text(NOW - timedelta(days=days))
 
 
 def task(
@@ -219,7 +219,7 @@ def test_each_removal_has_a_reason_and_an_end_that_lies_behind(
     ends = {t.id: t.ended_at for t in tasks}
     for removal in what_goes(chosen, tasks, [], NOW):
         assert removal.reason
-        assert removal.ended_at == ends[removal.task_id] < stamp(NOW)
+        assert removal.ended_at == ends[removal.task_id] < utc_text(NOW)
 
 
 @given(all_limits.map(lambda chosen: chosen.model_copy(update={"folders_bytes": 0})), all_tasks)

@@ -46,7 +46,7 @@ async def _look(parts: Parts, task: Task, change: Change | None, attempts: int) 
     folder = parts.workspace.task(task.id).input
 
     def compare() -> tuple[str, Change | None]:
-        if not task.input_seal or not is_sealed(folder, task.input_seal):
+        if not is_sealed(folder, task.input_seal):
             return seal_of(folder), None
         found = find_change(folder, task.input_seal)
         return (seal_of(folder), found) if found else (task.input_seal, None)

@@ -6,7 +6,6 @@ overtaken. What has not landed when the base moves goes back to be merged and te
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 
 import anyio
 
@@ -53,9 +52,8 @@ class Base:
         parts = self._parts
         found = await parts.integration.history.landed_tasks(old, new)
         pending = await parts.store.open_landing(parts.repository)
-        if pending is not None and pending.state == "prepared":
-            since = datetime.fromisoformat(pending.updated_at).timestamp()
-            await release_landed(parts.git, parts.owner, since)
+        if pending is not None and pending.cut_off is not None:
+            await release_landed(parts.git, parts.owner, pending.cut_off)
         landed: dict[str, str] = {}
         async with parts.store.transaction("base_moved") as tx:
             for task_id, commit in found.items():
@@ -84,7 +82,7 @@ class Base:
         """
         parts, ahead, seen = self._parts, self._parts.ahead, self._settled
         pending = await parts.store.open_landing(parts.repository)
-        cut_off = pending is not None and pending.state == "prepared"
+        cut_off = pending is not None and pending.cut_off is not None
         if not ahead.commit or cut_off or parts.runs.stopping:
             return
         reason = "integration.enabled is false"
@@ -131,17 +129,13 @@ class Base:
         async with parts.store.transaction("landing_resumed") as tx:
             if pending.state != "prepared":  # else it keeps the time at which it was cut off
                 await tx.run("set_landing_state", id=pending.id, state="prepared", reason="")
-            whole = await _all_integrating(tx, pending.id)
-            if not whole:
-                withdrawn = "a task was withdrawn"
-                await tx.run("set_landing_state", id=pending.id, state="void", reason=withdrawn)
+            whole = await _is_whole(tx, pending.id)
         if whole:
             rows = await parts.store.tasks_of_landing(pending.id)
             tasks = {task: commit for task, commit, _ in rows}
-            cut_off = pending.updated_at if pending.state == "prepared" else ""
-            if cut_off:  # maybe before its candidates were held
+            if pending.cut_off is not None:  # maybe before its candidates were held
                 await parts.integration.hold(tasks, pending.new_commit)
-            await self._land(pending, tasks, cut_off)
+            await self._land(pending, tasks)
         else:
             await self.return_to_queue("something below it was withdrawn")
 
@@ -163,10 +157,7 @@ class Base:
             if pending is not None:
                 await tx.run("set_landing_state", id=pending.id, state="void", reason="extended")
             landing_id = await self._journal(tx, seen, top, together)
-            whole = await _all_integrating(tx, landing_id)
-            if not whole:
-                withdrawn = "a task was withdrawn"
-                await tx.run("set_landing_state", id=landing_id, state="void", reason=withdrawn)
+            whole = await _is_whole(tx, landing_id)
         if not whole:
             await self.return_to_queue("something below it was withdrawn")
             return
@@ -185,17 +176,12 @@ class Base:
             )
         return landing_id
 
-    async def _land(self, landing: Landing, tasks: dict[str, str], cut_off: str = "") -> None:
-        """Advance the owner's base; not to be interrupted between the ref and the row.
-
-        `cut_off`: when it was begun the time before, where that did not come to an end.
-        """
+    async def _land(self, landing: Landing, tasks: dict[str, str]) -> None:
+        """Advance the owner's base; not to be interrupted between the ref and the row."""
         parts, old, new = self._parts, landing.old_commit, landing.new_commit
-        since = datetime.fromisoformat(cut_off).timestamp() if cut_off else None
+        path, cut_off = parts.integration.path, landing.cut_off
         with anyio.CancelScope(shield=True):
-            end = await land(
-                parts.git, parts.owner, parts.integration.path, old, new, cut_off=since
-            )
+            end = await land(parts.git, parts.owner, path, old, new, cut_off=cut_off)
             if end.result is Landed.LANDED:
                 await self._record_landing(landing.id, new, tasks)
                 return
@@ -233,6 +219,11 @@ class Base:
         parts.wakes.upstream.set()
 
 
-async def _all_integrating(tx: Transaction, landing_id: int) -> bool:
+async def _is_whole(tx: Transaction, landing_id: int) -> bool:
+    """Tell whether all tasks of a landing are still in it; it is void where one was withdrawn."""
     rows = await tx.run("tasks_of_landing", landing_id=landing_id)
-    return all(row["state"] == State.INTEGRATING for row in rows)
+    if all(row["state"] == State.INTEGRATING for row in rows):
+        return True
+    reason = "a task was withdrawn"
+    await tx.run("set_landing_state", id=landing_id, state="void", reason=reason)
+    return False
