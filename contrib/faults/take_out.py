@@ -167,6 +167,14 @@ def table(protections: Sequence[Protection]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def matrix(protections: Sequence[Protection]) -> str:
+    """Return MATRIX.md: the table with what it is."""
+    head = (
+        "# Faults, promises, tests\n\nWritten by `python contrib/faults/take_out.py --table`.\n\n"
+    )
+    return head + table(protections)
+
+
 def report(findings: Sequence[Finding]) -> str:
     """Return in Markdown what was seen."""
     proven = sum(finding.proven for finding in findings)
@@ -190,11 +198,11 @@ def main() -> int:
     parser.add_argument("--part", action="append")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--results", type=Path, help="write protections.md and .json there")
-    parser.add_argument("--table", action="store_true", help="print the matrix and end")
+    parser.add_argument("--table", action="store_true", help="write MATRIX.md and end")
     given = parser.parse_args()
     protections = read_protections()
     if given.table:
-        print(table(protections), end="")
+        (HERE / "MATRIX.md").write_text(matrix(protections))
         return 0
     wanted = [
         p
