@@ -1,4 +1,4 @@
-"""The matrix of faults: every row has tests, which are there, and what can be taken out is there."""
+"""The matrix of faults: each has tests, which exist, and so does what can be taken out."""
 
 import ast
 from pathlib import Path
