@@ -79,7 +79,8 @@ class Janitor:
         store = self._parts.store
         known = await store.get_meta(_CLOCK)
         before = Reading(**json.loads(known)) if known else None
-        now, moved = follow(before, Reading(boot_id(), time_of_day(), seconds_since_boot()))
+        boot = await anyio.to_thread.run_sync(boot_id)
+        now, moved = follow(before, Reading(boot, time_of_day(), seconds_since_boot()))
         if moved:
             await store.set_condition(Condition.CLOCK, messages.clock_moved(moved))
         if now.is_believed:

@@ -5,6 +5,7 @@ every transition appends to events.jsonl there, so the end of the task wakes it 
 """
 
 import codecs
+import logging
 import queue
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ _CHUNK_BYTES = 1 << 16
 _GROWTH: Final[list[type[FileSystemEvent]]] = [
     *(DirCreatedEvent, FileCreatedEvent, FileModifiedEvent, FileMovedEvent)
 ]
+# Its threads complain of being stopped; a terminal is no place for that.
+logging.getLogger("watchdog").addHandler(logging.NullHandler())
 _new_decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 

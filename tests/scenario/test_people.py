@@ -172,7 +172,7 @@ def test_items_are_submitted_whole_under_names_of_their_own(bed: Bed) -> None:
     assert submit("-", "--name", "a.tar.gz", stdin="two") == "a-2.tar.gz"
     assert submit(long) == long
     assert submit("--", "-dash") == "-dash"
-    assert submit(os.fsdecode(b"raw\xff")) == "raw\\udcff"
+    assert submit(os.fsdecode(b"raw\xff")) == "raw\ufffd"
     assert bed.cli("example-task") == "submitted: example-task.md\n"
     inbox = bed.inbox
     assert (inbox / "source-2" / "sub" / "file").read_text() == "deep"
