@@ -185,6 +185,15 @@ def upstream_unmerged(title: str, task_id: str, state: str) -> str:
     )
 
 
+def landed_question(branch: str, commit: str) -> str:
+    """Ask what to do with work that has landed already, as it seems."""
+    return (
+        f"Commit {commit} on {branch} says that it is this task's work: somebody landed it by "
+        "hand, or the daemon of another copy of this workspace did. Where that is so, cancel the "
+        "task; where it is to be done once more, retry it."
+    )
+
+
 def leave_question(paths: Sequence[str], task_id: str) -> str:
     """Ask a person whether work that touches protected paths may land."""
     shown = ", ".join(_one_line(path) for path in paths[:10])

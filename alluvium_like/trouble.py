@@ -20,7 +20,7 @@ from typing import assert_never
 
 from alluvium_like.errors import GitFailed, StoreUnavailable
 
-_BOARD_BYTES = 16384
+_BOARD_BYTES = 32768
 _LONGEST_REASON = 600  # characters of at most four bytes: all of the troubles fit on the board
 _READS = 3
 
@@ -34,6 +34,7 @@ class Trouble(StrEnum):
     PROCESSES = "processes"
     INBOX = "inbox"
     WATCH = "watch"
+    FOLDERS = "folders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ def _advice(trouble: Trouble) -> str:
             return "end other programs, or raise the limits of files and processes"
         case Trouble.INBOX:
             return "let the daemon read and write the inbox"
+        case Trouble.FOLDERS:
+            return "give the daemon this folder of its own back"
         case Trouble.WATCH:
             return "until then what is dropped is noticed within seconds"
         case _:

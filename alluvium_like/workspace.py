@@ -1,5 +1,6 @@
 """Where everything lies in a workspace; the only place that knows its folder names."""
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +200,23 @@ class Workspace:
             self.slots,
             self.warm,
         )
+
+    def mend_folders(self) -> list[Path]:
+        """Make those of the daemon's own folders that are missing, and return them.
+
+        Raises OSError where one cannot be used.
+        """
+        own = (
+            *(self.worktrees, self.logs, self.trial_logs, self.workshops),
+            *(self.trash, self.slots, self.warm),
+        )
+        missing = [folder for folder in own if not folder.is_dir()]
+        for folder in missing:
+            folder.mkdir(parents=True, exist_ok=True)
+        for folder in own:
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return missing
 
     def make_folders(self) -> None:
         """Create what is missing. Raises WorkspaceError when the folder cannot be written."""

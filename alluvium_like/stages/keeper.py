@@ -60,7 +60,7 @@ class Keeper:
         try:
             await self._do_a_little()
         except Exception as error:
-            if not health.tell(error):
+            if not (health.tell(error) or await health.tell_folders(parts.workspace)):
                 log.exception("machine_not_tried")
             return
         health.take_back(*(set(Trouble) - {Trouble.INBOX}))
@@ -71,6 +71,7 @@ class Keeper:
         parts = self._parts
         floor = parts.settings.current.retention.min_free_bytes
         await anyio.to_thread.run_sync(require_room, parts.workspace.inbox, floor)
+        await anyio.to_thread.run_sync(parts.workspace.mend_folders)
         await anyio.to_thread.run_sync(_write_and_open, parts.workspace.state)
         await parts.store.set_meta("machine_tried", utc_now())
         await parts.git.run("version")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Final, Self
 
+MAGIC: Final = b"\x1f\x8b"
+"""How every archive begins, for it is gzipped."""
 MANIFEST: Final = "manifest.json"
 CHECKSUMS: Final = "checksums.json"
 DEEPEST: Final = 200

@@ -7,6 +7,7 @@ is known by its inode, and is restored once. Nothing of the workspace is changed
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +31,7 @@ from alluvium_like.guarded import open_folder
 from alluvium_like.store.rows import Row
 from alluvium_like.store.snapshot import take_snapshot
 from alluvium_like.store.writer import Store
-from alluvium_like.surface.archive import MANIFEST, Writer, names_in
+from alluvium_like.surface.archive import MAGIC, MANIFEST, Writer, names_in
 from alluvium_like.surface.unpack import FORMAT
 from alluvium_like.workspace import Workspace
 
@@ -74,8 +75,19 @@ def _check_target(workspace: Workspace, target: Path, *, force: bool) -> None:
             raise UsageError(f"{target}: lies in a folder of the daemon's; put it elsewhere")
     if target.is_dir():
         raise UsageError(f"{target}: is a folder; name a file")
-    if os.path.lexists(target) and not force:
-        raise _exists(target)
+    if os.path.lexists(target):
+        if not _may_be_replaced(target):
+            raise UsageError(f"{target}: is there already, and is no backup; name another file")
+        if not force:
+            raise _exists(target)
+
+
+def _may_be_replaced(target: Path) -> bool:
+    """Tell whether a thing looks like a backup, or is an empty file."""
+    if not stat.S_ISREG(target.lstat().st_mode):
+        return False
+    with target.open("rb") as stream:
+        return stream.read(len(MAGIC)) in (MAGIC, b"")
 
 
 def _exists(target: Path) -> AlluviumError:

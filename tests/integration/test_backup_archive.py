@@ -22,6 +22,7 @@ from alluvium_like.errors import AlluviumError, UsageError, WorkspaceError
 from alluvium_like.store.snapshot import take_snapshot
 from alluvium_like.store.writer import Store
 from alluvium_like.surface import archive
+from alluvium_like.surface.archive import MAGIC
 from alluvium_like.surface.backup import Saved, back_up
 from alluvium_like.surface.initialise import initialise
 from alluvium_like.surface.restore import Restored, restore
@@ -264,10 +265,11 @@ def test_an_item_whose_claim_is_half_done_is_there_once_in_the_inbox(
 def test_a_file_is_replaced_only_by_force_and_only_by_a_whole_one(
     space: Workspace, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.write_text("mine")
+    older = MAGIC + b"older"
+    file.write_bytes(older)
     with pytest.raises(AlluviumError, match="--force replaces it"):
         save(space, file)
-    assert file.read_text() == "mine"
+    assert file.read_bytes() == older
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -276,7 +278,7 @@ def test_a_file_is_replaced_only_by_force_and_only_by_a_whole_one(
         patched.setattr("alluvium_like.surface.backup.take_snapshot", fail)
         with pytest.raises(OSError, match="No space"):
             save(space, file, force=True)
-    assert file.read_text() == "mine"
+    assert file.read_bytes() == older
     assert sorted(path.name for path in file.parent.iterdir()) == ["backup.tar.gz", "ws"]
     save(space, file, force=True)
     assert read_archive(file).manifest["format"] == 1

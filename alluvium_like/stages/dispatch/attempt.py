@@ -65,7 +65,8 @@ async def _run_and_look(
             task = replace(task, input_seal=given.seal)
         prepared = await prepare(parts, task)
     except (AlluviumError, OSError) as error:
-        ending = Ending.MACHINE if parts.health.tell(error) else Ending.NOT_STARTED
+        machine = parts.health.tell(error) or await parts.health.tell_folders(parts.workspace)
+        ending = Ending.MACHINE if machine else Ending.NOT_STARTED
         if ending is Ending.NOT_STARTED:
             log.exception("attempt_not_prepared")
         end = RunEnd(ending, None, f"could not be prepared: {error}", 0.0, 0)

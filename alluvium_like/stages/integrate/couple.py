@@ -24,6 +24,9 @@ async def couple(parts: Parts, task: Task, top: str) -> Car | None:
     Raises GitFailed, OSError or ValueError where git could not even try.
     """
     integration = parts.integration
+    if task.merge_commit:
+        await verdicts.ask_about_landed(parts, task)
+        return None
     pulled = ""
     if task.kind is TaskKind.REVERT and not task.head_commit:
         made = await _make_revert(parts, task)

@@ -63,12 +63,13 @@ class Lane:
             return await self.drain()
         except Exception as error:
             self._opened, self._generation = False, None
-            if self._parts.health.tell(error):
+            health = self._parts.health
+            if health.tell(error) or await health.tell_folders(self._parts.workspace):
                 return True
             log.exception("lane_failed")
             while isinstance(error, ExceptionGroup):  # of the tests' task group
                 error = error.exceptions[0]
-            told = str(error) if isinstance(error, AlluviumError) else repr(error)
+            told = str(error) if isinstance(error, AlluviumError | OSError) else repr(error)
             await tell_condition(self._parts, Condition.LANE, told, self._parts.repository)
             return True
 

@@ -127,6 +127,19 @@ async def ask_for_leave(parts: Parts, task: Task, paths: Sequence[str]) -> None:
     log.info("leave_asked", task_id=task.id, paths=list(paths[:20]))
 
 
+async def ask_about_landed(parts: Parts, task: Task) -> None:
+    """Put a task to a person because the base holds a commit that says it is this task's."""
+    branch, commit = parts.integration.base_branch, task.merge_commit[:12]
+    reason = f"{branch} holds commit {commit}, which says that it is this task's"
+    try:
+        async with parts.store.transaction("landed_asked") as tx:
+            held = await _taken_up(tx, task)
+            question = messages.landed_question(branch, commit)
+            await tx.ask_human(held, question, reason=reason, merge_commit="")
+    except StaleTransition:
+        return
+
+
 async def ask_about_merge(parts: Parts, task: Task, problem: str) -> None:
     """Put a task to a person because git could not even try to merge it."""
     question = f"The task's branch cannot be merged: {problem}. Answer, retry or cancel."

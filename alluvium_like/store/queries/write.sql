@@ -169,3 +169,7 @@ WHERE id = :id AND NOT EXISTS (SELECT 1 FROM landing_tasks WHERE landing_id = :i
 
 -- name: forget_task
 DELETE FROM tasks WHERE id = :task_id;
+
+-- name: note_landed
+-- The base holds a commit that says it is this task's, which is still to be done.
+UPDATE tasks SET merge_commit = :merge_commit WHERE id = :id AND state <> 'done';
