@@ -58,7 +58,8 @@ _OF_ERRNO = {
 }
 _OF_TEXT = {f": {os.strerror(code)}": trouble for code, trouble in _OF_ERRNO.items()}
 _NO_ROOM = re.compile(  # git's words
-    r"(error|fatal): ([Uu]nable to write (file |new[ _]index file)|.*couldn't (write|set) ')"
+    r"(error|fatal): ([Uu]nable to write (file |new[ _]index file)|.*couldn't (write|set) '"
+    r"|.*cannot lock ref .*: unable to create directory for )"
 )
 _NO_THREAD = "can't start new thread"
 

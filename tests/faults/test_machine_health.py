@@ -47,6 +47,10 @@ def git_failed(*lines: str) -> GitFailed:
         (git_failed("fatal: write error: No space left on device", "fatal: gone"), Trouble.DISK),
         (git_failed("error: unable to write file large", "fatal: gone"), Trouble.DISK),
         (git_failed("fatal: Unable to write new index file"), Trouble.DISK),
+        (
+            git_failed("fatal: commit: cannot lock ref 'a': unable to create directory for a/b"),
+            Trouble.DISK,
+        ),
         (git_failed("fatal: fsync error on 'x': Input/output error"), Trouble.IO),
         (git_failed("fatal: commit: cannot update ref 'a': couldn't write 'a.lock'"), Trouble.DISK),
         (git_failed("fatal: commit: couldn't set 'refs/alluvium/base'"), Trouble.DISK),
