@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from alluvium_like.clock import time_of_day
 from alluvium_like.errors import GitFailed
 from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.checkouts import (
@@ -111,8 +112,7 @@ async def release_landed(git: Git, owner: Owner, cut_off: float) -> None:
     """
     ref = await anyio.to_thread.run_sync(followed, owner.git_dir, full_ref(owner.base_branch))
     for tree in await checkouts_of(git, owner.git_dir, ref, owner.path):
-        for lock in await anyio.to_thread.run_sync(locks_of, owner.git_dir, ref, tree):
-            await anyio.to_thread.run_sync(_release, lock, owner, cut_off)
+        await _release_all(owner, ref, tree, cut_off)
 
 
 class _Locked(Exception):
@@ -150,7 +150,9 @@ async def _advance(
         if trees:
             for lock in await anyio.to_thread.run_sync(locks_of, owner.git_dir, ref, trees[0]):
                 raise _Locked(lock)
+            begun = time_of_day()
             await _merge_into(git, owner, trees[0], old, new, cut_off)
+            await _release_all(owner, ref, trees[0], begun)
         else:
             words = ("-m", "alluvium-like: landing", ref, new, old)
             await git.run("update-ref", *words, git_dir=owner.git_dir)
@@ -208,6 +210,12 @@ async def _tip(git: Git, owner: Owner, ref: str) -> str:
         "rev-parse", "--verify", "--quiet", ref, git_dir=owner.git_dir, accept=frozenset({0, 1})
     )
     return first_line(done)
+
+
+async def _release_all(owner: Owner, ref: str, tree: Path, since: float) -> None:
+    """Take away the locks that a merge left in `tree`: git goes on where it cannot unlink one."""
+    for lock in await anyio.to_thread.run_sync(locks_of, owner.git_dir, ref, tree):
+        await anyio.to_thread.run_sync(_release, lock, owner, since)
 
 
 def _release(lock: Path, owner: Owner, cut_off: float | None) -> str:

@@ -36,6 +36,7 @@ class Health:
         self._told: dict[Trouble, Told] = {}
         self._well = anyio.Event()
         self._well.set()
+        self._owed: dict[Path, Callable[[], None]] = {}
         self.damage: StoreDamaged | None = None
         self.damaged = anyio.Event()
 
@@ -103,6 +104,27 @@ class Health:
                     raise
             await self._well.wait()
         return await action()
+
+    async def write_out(self, file: Path, write: Callable[[], None]) -> None:
+        """Write a file that shows what rows say; where the machine is in trouble, once it is well.
+
+        After any other failure the file is missing: no row depends on it.
+        """
+        try:
+            await anyio.to_thread.run_sync(write)
+        except OSError as error:
+            if self.tell(error):
+                self._owed[file] = write
+            else:
+                log.exception("file_not_written", file=str(file))
+        else:
+            self._owed.pop(file, None)
+
+    async def write_owed(self) -> None:
+        """Write what could not be written; called when the machine is well. Raises OSError."""
+        for file, write in list(self._owed.items()):
+            await anyio.to_thread.run_sync(write)
+            del self._owed[file]
 
     def _show(self) -> None:
         self._board.show(self.told)

@@ -59,6 +59,7 @@ class Keeper:
         parts, health = self._parts, self._parts.health
         try:
             await self._do_a_little()
+            await health.write_owed()
         except Exception as error:
             if not (health.tell(error) or await health.tell_folders(parts.workspace)):
                 log.exception("machine_not_tried")

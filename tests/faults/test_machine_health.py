@@ -129,6 +129,41 @@ async def test_what_fails_on_a_machine_that_is_well_is_not_tried_for_ever(health
         group.cancel_scope.cancel()
 
 
+async def test_a_file_that_shows_what_rows_say_is_owed_until_the_machine_is_well(
+    health: Health, tmp_path: Path
+) -> None:
+    errors = [OSError(errno.EIO, "broken"), OSError(errno.EIO, "broken")]
+    file = tmp_path / "patch.diff"
+
+    def write() -> None:
+        if errors:
+            raise errors.pop()
+        file.write_text("whole")
+
+    await health.write_out(file, write)
+    assert [told.name for told in health.told] == [Trouble.IO]
+    with pytest.raises(OSError, match="broken"):
+        await health.write_owed()
+    assert not file.exists()
+    await health.write_owed()
+    assert file.read_text() == "whole"
+    file.unlink()
+    await health.write_owed()
+    assert not file.exists(), "written once"
+
+
+async def test_what_was_owed_never_replaces_what_was_written_later(
+    health: Health, tmp_path: Path
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    file = tmp_path / "integration.json"
+    await health.write_out(file, fail)
+    await health.write_out(file, lambda: None)
+    await health.write_owed()  # or it would fail
+
+
 @pytest.mark.parametrize("step", ["claim.sync_input", "claim.sync_inbox"])
 async def test_a_claim_whose_sync_failed_goes_back_by_a_rename_and_is_made_anew(
     tmp_path: Path, step: str

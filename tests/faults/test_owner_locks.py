@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -17,7 +18,7 @@ from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.landing import Landed
 from alluvium_like.gitrepo.locks import clear_locks
 from alluvium_like.gitrepo.objects import update_refs
-from alluvium_like.gitrepo.runner import Git
+from alluvium_like.gitrepo.runner import Completed, Git
 from alluvium_like.gitrepo.talk import Pipe
 
 LOCKS = ["index.lock", "HEAD.lock", "refs/heads/main.lock", "ORIG_HEAD.lock"]
@@ -79,6 +80,22 @@ async def test_all_locks_of_a_landing_that_was_cut_off_go(place: Place) -> None:
         plant(place, name)
     assert (await place.land(cut_off=began)).result is Landed.LANDED
     assert lost_beside(before, place.see(), place.new, LANDED) == []
+
+
+async def test_a_lock_that_the_merge_itself_could_not_take_away_goes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Git.run
+
+    async def leaving_its_lock(self: Git, *args: str, **options: Any) -> Completed:
+        done = await run(self, *args, **options)
+        if "merge" in args:
+            plant(place, "HEAD.lock")
+        return done
+
+    monkeypatch.setattr(Git, "run", leaving_its_lock)
+    assert (await place.land()).result is Landed.LANDED
+    assert not (place.git_dir / "HEAD.lock").exists()
 
 
 async def test_a_lock_from_before_the_landing_that_was_cut_off_is_not_ours(place: Place) -> None:

@@ -51,6 +51,12 @@ def test_a_landing_whose_git_is_killed_after_the_base_moved_leaves_no_lock_to_th
     assert "| 1 | 1 | 0 |" in done.stdout, "one strike, and it struck"
 
 
+def test_a_file_that_neither_gets_its_name_nor_can_be_deleted_goes_when_the_disk_works() -> None:
+    done = sweep(ROOT, "--all", "--kinds", "EIOx5", "--place", "renameat command.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| 1 | 1 | 0 |" in done.stdout, "one strike, and it struck"
+
+
 def test_a_log_that_cannot_be_written_is_no_reason_to_fill_another() -> None:
     done = sweep(ROOT, "--all", "--kinds", "ENOSPC", "--place", "write /logs/daemon.jsonl")
     assert done.returncode == 0, done.stdout + done.stderr

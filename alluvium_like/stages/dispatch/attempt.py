@@ -121,15 +121,17 @@ async def _keep_workshop(parts: Parts, task: Task, prepared: Prepared, work: Har
 async def _write_patch(parts: Parts, task_id: str, work: Harvest) -> None:
     """Write patch.diff for people, after the row: nobody waits for it."""
 
-    def write(diff: str) -> None:
+    try:
+        diff = await parts.integration.history.diff(work.start, work.commit)
+    except AlluviumError:
+        log.exception("patch_not_written")
+        return
+
+    def write() -> None:
         with own_path(parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
             place(folder, "patch.diff", diff)
 
-    try:
-        diff = await parts.integration.history.diff(work.start, work.commit)
-        await anyio.to_thread.run_sync(write, diff)
-    except (AlluviumError, OSError):
-        log.exception("patch_not_written")
+    await parts.health.write_out(parts.workspace.task(task_id).system / "patch.diff", write)
 
 
 async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopRequest) -> RunEnd:

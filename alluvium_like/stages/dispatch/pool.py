@@ -12,7 +12,7 @@ import anyio.abc
 
 from alluvium_like.agents.evidence import NO_CLAIM
 from alluvium_like.clock import utc_after, utc_now
-from alluvium_like.errors import AlluviumError, StaleTransition
+from alluvium_like.errors import AlluviumError, StaleTransition, reason_of
 from alluvium_like.execution.process import RunEnd
 from alluvium_like.lifecycle import Condition, Ending, State
 from alluvium_like.log import get_logger
@@ -125,7 +125,7 @@ class Dispatch:
 
     async def _put_to_person(self, task: Task, error: Exception) -> None:
         """Hold a task that the daemon itself stumbled over; else it would again at every start."""
-        reason = f"the daemon stumbled over this attempt: {error!r}; see logs/daemon.jsonl"
+        reason = f"the daemon stumbled over this attempt: {reason_of(error)}; see logs/daemon.jsonl"
         try:
             async with self._parts.store.transaction("attempt_broke") as tx:
                 held = await tx.get(task.id)

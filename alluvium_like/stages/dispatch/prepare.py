@@ -7,7 +7,7 @@ conflict is left in the worktree for the agent.
 
 import json
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from alluvium_like.execution.process import RunSpec
 from alluvium_like.gitrepo.harvest import Start
 from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.gitrepo.workshop import Source, Workshop, merge_into_tree
-from alluvium_like.guarded import own_path, place
+from alluvium_like.guarded import drop_halves, own_path, place
 from alluvium_like.stages.parts import Parts
 from alluvium_like.task import Task, display_name
 
@@ -108,6 +108,8 @@ def _write_and_describe(
         prepare_agent_dir(folder.agent)
     if task.attempt > 1:
         put_aside(folder.agent, task.attempt - 1)
+        with _attempt_folder(parts, folder.attempt(task.attempt - 1)) as opened:
+            drop_halves(opened)
     prompt = render_prompt(
         _template(parts),
         places,
@@ -129,8 +131,7 @@ def _write_and_describe(
         "timeout_seconds": config.agent.timeout_seconds,
     }
     output = folder.attempt(task.attempt)
-    inside = output.relative_to(parts.workspace.tasks).parts
-    with own_path(parts.workspace.tasks, *inside) as opened:
+    with _attempt_folder(parts, output) as opened:
         place(opened, "command.json", json.dumps(command, indent=2) + "\n")
     return RunSpec(
         argv=argv,
@@ -144,6 +145,10 @@ def _write_and_describe(
         timeout_seconds=config.agent.timeout_seconds,
         grace_seconds=config.safety.shutdown_grace_seconds,
     )
+
+
+def _attempt_folder(parts: Parts, path: Path) -> AbstractContextManager[int]:
+    return own_path(parts.workspace.tasks, *path.relative_to(parts.workspace.tasks).parts)
 
 
 def _template(parts: Parts) -> str:

@@ -4,6 +4,7 @@ The files are projections: when they cannot be written the verdict stands all th
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import anyio.to_thread
 
@@ -104,15 +105,13 @@ async def link_log(parts: Parts, task_ids: Sequence[str], trial: Row) -> None:
     """Show in the tasks' own folders what the tests that decided about them put out."""
     source = parts.workspace.trial_log(trial["id"])
 
-    def link() -> None:
-        for task_id in task_ids:
-            with own_path(parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
-                link_into(folder, TESTS_LOG_NAME, source)
+    def link(task_id: str) -> None:
+        with own_path(parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
+            link_into(folder, TESTS_LOG_NAME, source)
 
-    try:
-        await anyio.to_thread.run_sync(link)
-    except OSError:
-        log.exception("tests_log_not_linked", trial=trial["id"])
+    for task_id in task_ids:
+        shown = parts.workspace.task(task_id).system / TESTS_LOG_NAME
+        await parts.health.write_out(shown, partial(link, task_id))
 
 
 async def ask_for_leave(parts: Parts, task: Task, paths: Sequence[str]) -> None:
@@ -142,7 +141,10 @@ async def ask_about_landed(parts: Parts, task: Task) -> None:
 
 async def ask_about_merge(parts: Parts, task: Task, problem: str) -> None:
     """Put a task to a person because git could not even try to merge it."""
-    question = f"The task's branch cannot be merged: {problem}. Answer, retry or cancel."
+    question = (
+        f"The task's branch cannot be merged: {problem}. 'retry' lets an agent begin again where "
+        "this one began, 'cancel' ends the task."
+    )
     try:
         async with parts.store.transaction("merge_asked") as tx:
             held = await tx.get(task.id)
@@ -206,7 +208,4 @@ async def _deliver(parts: Parts, task_id: str, name: str, text: str) -> None:
         prepare_agent_dir(folder)  # a revert has had no agent yet, and an agent may remove it
         give(folder, name, text)
 
-    try:
-        await anyio.to_thread.run_sync(place)
-    except OSError:
-        log.exception("file_not_delivered", task_id=task_id, file=name)
+    await parts.health.write_out(folder / name, place)
