@@ -4,6 +4,9 @@ Everything that is expected is a value (see `lifecycle`); these are for what sto
 The command line prints the message as one line and exits with `exit_code`.
 """
 
+import os
+from collections.abc import Iterator
+
 
 class AlluviumError(Exception):
     """Something that a person can mend; the message is the whole story."""
@@ -45,6 +48,14 @@ class StoreDamaged(StoreError):
     """The store holds what cannot be right; it is left as it is, and nobody goes on with it."""
 
 
+class PlaceLost(WorkspaceError):
+    """A file or folder of the daemon's own was taken away, or closed to it, while it works."""
+
+
+class StoreMoved(StoreUnavailable, PlaceLost):
+    """The store is not where it was opened: nothing may be written to what lies there now."""
+
+
 class StaleTransition(AlluviumError):
     """The task was no longer in the state that the caller expected; somebody else was first."""
 
@@ -70,3 +81,35 @@ class DaemonRunning(AlluviumError):
 
 class DaemonUnreachable(AlluviumError):
     """The daemon runs but does not answer on its socket."""
+
+
+class DaemonSilent(DaemonUnreachable):
+    """The daemon was reached and said nothing in time: it hangs, or is stopped."""
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, or what a group of errors holds."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    else:
+        yield error
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Tell whether an error is one of ours or the system's: its reason is then the whole story."""
+    return all(isinstance(leaf, AlluviumError | OSError) for leaf in leaves(error))
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in one line what happened: of the system's errors in words, with the paths."""
+    texts = dict.fromkeys(" ".join(_words(leaf).split()) for leaf in leaves(error))
+    return "; ".join(texts)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        names = (error.filename, error.filename2)
+        paths = [os.fsdecode(name) for name in names if isinstance(name, str | bytes)]
+        return ": ".join([error.strerror, *([" -> ".join(paths)] if paths else [])])
+    return str(error) if isinstance(error, AlluviumError | OSError) else repr(error)

@@ -75,13 +75,22 @@ class CheckpointKind(StrEnum):
     APPROVAL = "approval"
 
 
+class LandingState(StrEnum):
+    """Where a landing in the journal stands: begun, in the way of something, or over."""
+
+    PREPARED = "prepared"
+    BLOCKED = "blocked"
+    LANDED = "landed"
+    VOID = "void"
+
+
 class Ending(StrEnum):
     """Why the supervised process of an attempt is no more."""
 
     EXITED = "exited"
     TIMED_OUT = "timed_out"
     NOT_STARTED = "not_started"
-    HELD = "held"  # not started: somebody else had a hand in what it was to be given
+    HELD = "held"  # not started, or not believed: somebody else had a hand in its folder
     CANCELLED = "cancelled"
     SHUTDOWN = "shutdown"
     LOST = "lost"  # the daemon died; found at the next start
@@ -103,7 +112,7 @@ class AttemptFacts:
 
     `changed`: the branch differs from where the attempt started.
     `continued`: the branch held work of an earlier attempt when this one started.
-    `trouble`: a reason found in Git for which the work cannot be taken as it is, for a person.
+    `problem`: a reason found in Git for which the work cannot be taken as it is, for a person.
     """
 
     ending: Ending
@@ -112,7 +121,7 @@ class AttemptFacts:
     asked_human: bool
     changed: bool
     continued: bool
-    trouble: str = ""
+    problem: str = ""
 
 
 class AttemptVerdict(StrEnum):
@@ -141,7 +150,7 @@ def judge_attempt(facts: AttemptFacts) -> AttemptVerdict:
         return AttemptVerdict.ASK_HUMAN
     if facts.claim is Claim.FAILED:
         return AttemptVerdict.FAILED
-    if facts.trouble:
+    if facts.problem:
         return AttemptVerdict.ASK_HUMAN
     if facts.changed or facts.continued:
         return AttemptVerdict.TO_INTEGRATOR

@@ -1,17 +1,19 @@
-"""One daemon a workspace: an exclusive flock on a file that is never unlinked.
+"""One daemon a workspace: an exclusive flock on its folder, and on a file that is never unlinked.
 
-The kernel drops the lock with its holder, however that ends, so nothing stale can be left; the pid
-file only informs people and nobody is ever signalled because of it.
+The kernel drops both with their holder, however that ends, so nothing stale can be left; the pid
+file only informs people and nobody is ever signalled because of it alone. The folder stays locked
+when the file is taken away; the file serves where a file system locks no folders.
 """
 
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from alluvium_like.errors import DaemonRunning
+from alluvium_like.errors import DaemonRunning, WorkspaceError
 from alluvium_like.workspace import Workspace
 
 _MOMENT_SECONDS = 5.0
@@ -19,31 +21,53 @@ _MOMENT_SECONDS = 5.0
 
 @contextmanager
 def workspace_lock(workspace: Workspace) -> Iterator[None]:
-    """Hold the workspace. Raises DaemonRunning when somebody else does.
+    """Hold the workspace. Raises DaemonRunning when somebody else does, else WorkspaceError.
 
     Where no daemon is seen it may be held for a moment all the same, and that is waited for: by a
     child of a killed daemon on the way to its own program, or by somebody who only looks.
     """
-    fd = os.open(workspace.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if not _takes(fd):
+    with ExitStack() as held:
+        if not _takes(workspace, held):
             if not _daemon_is_seen(workspace):
                 wait_until_free(workspace, _MOMENT_SECONDS)
-            if not _takes(fd):
-                raise DaemonRunning(
-                    f"a daemon already runs in {workspace.root}{_pid_text(workspace)}; "
-                    "'alluvium-like stop' ends it"
-                )
+            if not _takes(workspace, held):
+                raise daemon_running(workspace)
         yield
-    finally:
-        os.close(fd)
 
 
-def _takes(fd: int) -> bool:
+def _takes(workspace: Workspace, held: ExitStack) -> bool:
+    """Lock folder and file, in this order: while somebody holds the folder no file is made."""
+    with ExitStack() as opened:
+        for path in (workspace.root, workspace.lock_file):
+            try:
+                fd = _open(path, os.O_CREAT)
+            except OSError as error:
+                raise WorkspaceError(
+                    f"{path}: {error.strerror}; the workspace must be a folder that you may "
+                    "write to"
+                ) from error
+            opened.callback(os.close, fd)
+            if not _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                return False
+        held.push(opened.pop_all())
+    return True
+
+
+def _open(path: Path, more: int = 0) -> int:
+    if path.is_dir():
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC | more, 0o600)
+
+
+def _flock(fd: int, how: int) -> bool:
+    """Return false when somebody else holds it; a folder is free where folders are not locked."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, how)
     except BlockingIOError:
         return False
+    except OSError:
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise
     return True
 
 
@@ -62,16 +86,16 @@ def _daemon_is_seen(workspace: Workspace) -> bool:
 
 def is_locked(workspace: Workspace) -> bool:
     """Tell whether a daemon, or a command that acts in its place, holds the workspace."""
-    try:
-        fd = os.open(workspace.lock_file, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
+    for path in (workspace.root, workspace.lock_file):
+        try:
+            fd = _open(path)
+        except OSError:
+            continue
+        try:
+            if not _flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB):
+                return True
+        finally:
+            os.close(fd)
     return False
 
 
@@ -83,35 +107,54 @@ def read_pid(workspace: Workspace) -> int | None:
         return None
 
 
-def _pid_text(workspace: Workspace) -> str:
-    pid = read_pid(workspace)
-    return f" (pid {pid})" if pid else ""
+def shown_pid(workspace: Workspace) -> int | None:
+    """Return the daemon's pid for people: its own word, else the kernel's."""
+    return read_pid(workspace) or lock_holder(workspace)
+
+
+def daemon_running(workspace: Workspace) -> DaemonRunning:
+    """Return the refusal to start another one."""
+    pid = shown_pid(workspace)
+    text = f" (pid {pid})" if pid else ""
+    return DaemonRunning(
+        f"a daemon already runs in {workspace.root}{text}; 'alluvium-like stop' ends it"
+    )
 
 
 def lock_holder(workspace: Workspace) -> int | None:
     """Return the pid that the kernel says holds the lock; Linux only, else None."""
     try:
-        facts = workspace.lock_file.stat()
         table = Path("/proc/locks").read_text()
     except OSError:
         return None
-    place = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}:{facts.st_ino}"
-    for line in table.splitlines():
-        fields = line.split()
-        if "FLOCK" in fields and "WRITE" in fields and place in fields:
-            return int(fields[fields.index("WRITE") + 1])
+    for path in (workspace.root, workspace.lock_file):
+        try:
+            facts = path.stat()
+        except OSError:
+            continue
+        place = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}:{facts.st_ino}"
+        for line in table.splitlines():
+            fields = line.split()
+            if "FLOCK" in fields and "WRITE" in fields and "->" not in fields and place in fields:
+                return int(fields[fields.index("WRITE") + 1]) or None
     return None
 
 
 def wait_until_free(workspace: Workspace, seconds: float) -> bool:
     """Wait until nobody holds the workspace; returns false when `seconds` were not enough."""
-    fd = os.open(workspace.lock_file, os.O_RDWR | os.O_CLOEXEC)
-    waiter = threading.Thread(target=_take_and_drop, args=(fd,), daemon=True)
+    waiter = threading.Thread(target=_take_and_drop, args=(workspace,), daemon=True)
     waiter.start()
     waiter.join(seconds)
     return not waiter.is_alive()
 
 
-def _take_and_drop(fd: int) -> None:
-    fcntl.flock(fd, fcntl.LOCK_SH)
-    os.close(fd)
+def _take_and_drop(workspace: Workspace) -> None:
+    for path in (workspace.root, workspace.lock_file):
+        try:
+            fd = _open(path)
+        except OSError:
+            continue
+        try:
+            _flock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)

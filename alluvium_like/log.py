@@ -3,10 +3,12 @@
 A thread does the writing: a slow disk must not hold up the event loop.
 
 Events are snake_case; context carries `task_id` and `attempt`. Never the environment or a secret.
+Of an exception that was foreseen an event tells the reason, of any other the traceback.
 """
 
 import logging
 import logging.handlers
+import os
 import queue
 import sys
 from collections.abc import Iterator
@@ -15,12 +17,34 @@ from pathlib import Path
 
 import structlog
 
+from alluvium_like.errors import is_foreseen, reason_of
+from alluvium_like.place import Place
+
 
 class _Handover(logging.handlers.QueueHandler):
     """Hands records over whole: structlog's formatter wants the event's fields, not its text."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         return record
+
+
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """Goes on at its path where the file or its folder was taken away; else where it is now."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 - logging's name
+        if not self._is_in_place():
+            with suppress(OSError):
+                Path(self.baseFilename).parent.mkdir(exist_ok=True)
+                left, self.stream = self.stream, self._open()
+                if left is not None:
+                    left.close()
+        return bool(super().shouldRollover(record))
+
+    def _is_in_place(self) -> bool:
+        if self.stream is None:
+            return False
+        ours = os.fstat(self.stream.fileno())
+        return Place(Path(self.baseFilename), ours.st_dev, ours.st_ino).is_there()
 
 
 @contextmanager
@@ -36,9 +60,9 @@ def logging_to(
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,  # here: the writing thread has no exception
+        _tell_exception,  # here: the writing thread has none
     ]
-    to_file = logging.handlers.RotatingFileHandler(
+    to_file = _LogFile(
         log_file,
         maxBytes=most_bytes,
         backupCount=older_files,
@@ -75,6 +99,19 @@ def logging_to(
         for handler in handlers:
             with suppress(OSError):  # a disk that is full or broken
                 handler.close()
+
+
+def _tell_exception(
+    logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Put in words what an event says of an exception."""
+    given = event.get("exc_info")
+    found = sys.exc_info() if given is True else given
+    error = found[1] if isinstance(found, tuple) else found
+    if not isinstance(error, BaseException) or not is_foreseen(error):
+        return structlog.processors.format_exc_info(logger, method, event)
+    del event["exc_info"]
+    return {**event, "error": reason_of(error)}
 
 
 def _formatter(

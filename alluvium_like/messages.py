@@ -61,6 +61,15 @@ def input_changed(what: str, first: str, last: str, others: Sequence[str], own: 
     )
 
 
+def folder_gone(task_id: str) -> str:
+    """Say that what an agent said of its work cannot be read, and why."""
+    return (
+        f"tasks/{task_id} was moved away, removed or replaced while its agent ran: what the agent "
+        "said there is not known. Put it back: 'retry' then begins again, 'answer' goes on with "
+        "its branch; else 'cancel'"
+    )
+
+
 def clock_moved(by: timedelta) -> str:
     """Say why nothing is removed because of its age."""
     hours = abs(by) / timedelta(hours=1)
@@ -175,6 +184,11 @@ def upstream_unrelated(title: str, base_branch: str) -> str:
         f"{title} and {base_branch} have no commit in common, so neither is pushed nor taken up; "
         "is it the right remote? Else merge them yourself"
     )
+
+
+def unrelated(ours: str, theirs: str) -> str:
+    """Say why it cannot even be tried to merge two commits."""
+    return f"commits {ours[:12]} and {theirs[:12]} have no history in common"
 
 
 def upstream_unmerged(title: str, task_id: str, state: str) -> str:

@@ -8,7 +8,6 @@ included, because a daemon that half works is worse than one that is started aga
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import anyio
 import anyio.abc
@@ -24,6 +23,7 @@ from alluvium_like.execution.adopt import become_subreaper, reap_orphans
 from alluvium_like.inbox.lease import ignore_lease_signals
 from alluvium_like.lock import workspace_lock
 from alluvium_like.log import get_logger, logging_to
+from alluvium_like.place import Place
 from alluvium_like.stages.dispatch.pool import Dispatch
 from alluvium_like.stages.intake import Intake
 from alluvium_like.stages.integrate.lane import Lane
@@ -76,11 +76,12 @@ def integrate_once(workspace: Workspace) -> None:
 
 
 def _run(workspace: Workspace, console: bool, work: _Work) -> None:
-    workspace.make_folders()
-    _refuse_split_file_systems(workspace)
     with workspace_lock(workspace):
+        workspace.make_folders()
+        _refuse_split_file_systems(workspace)
         config = load_config(workspace.config_file)
         workspace.pid_file.write_text(f"{os.getpid()}\n")
+        pid_file = Place.of(workspace.pid_file)
         become_subreaper()
         ignore_lease_signals()
         with logging_to(
@@ -92,7 +93,7 @@ def _run(workspace: Workspace, console: bool, work: _Work) -> None:
             try:
                 anyio.run(_with_parts, workspace, config, work)
             finally:
-                workspace.pid_file.unlink(missing_ok=True)
+                pid_file.remove()
 
 
 async def _with_parts(workspace: Workspace, config: Config, work: _Work) -> None:
@@ -151,8 +152,7 @@ class Supervisor:
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._listen_to_signals)
             outer.start_soon(reap_orphans)
-            tell = self._parts.health.tell
-            await outer.start(partial(serve_control, self._parts.workspace, self._methods(), tell))
+            await outer.start(serve_control, self._parts, self._methods())
             async with anyio.create_task_group() as stages:
                 for stage in (
                     self._intake.run,

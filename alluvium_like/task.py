@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from alluvium_like.clock import utc_stamp
-from alluvium_like.lifecycle import Outcome, State, TaskKind
+from alluvium_like.lifecycle import LandingState, Outcome, State, TaskKind
 
 REPOSITORY: Final = "default"
 """The name of the one repository that a workspace has."""
@@ -95,14 +95,14 @@ class Landing:
     repository: str
     old_commit: str
     new_commit: str
-    state: str
+    state: LandingState
     reason: str = ""
     updated_at: str = ""
 
     @property
     def cut_off(self) -> float | None:
         """When it was begun (seconds since 1970), where the store knows of no end to that."""
-        if self.state != "prepared" or not self.updated_at:
+        if self.state is not LandingState.PREPARED or not self.updated_at:
             return None
         return datetime.fromisoformat(self.updated_at).timestamp()
 

@@ -12,13 +12,12 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
 
-from alluvium_like.errors import GitFailed, StoreUnavailable
+from alluvium_like.errors import GitFailed, PlaceLost, StoreUnavailable, leaves, reason_of
 
 _BOARD_BYTES = 32768
 _LONGEST_REASON = 600  # characters of at most four bytes: all of the troubles fit on the board
@@ -69,8 +68,10 @@ def trouble_of(error: BaseException) -> Trouble | None:
 
     Git tells by text, in the C locale, at the end of a line.
     """
-    for leaf in _leaves(error):
+    for leaf in leaves(error):
         match leaf:
+            case PlaceLost():
+                return Trouble.FOLDERS
             case StoreUnavailable():
                 return Trouble.DISK if leaf.full else Trouble.STORE
             case OSError() if leaf.errno in _OF_ERRNO:
@@ -93,13 +94,8 @@ def trouble_of(error: BaseException) -> Trouble | None:
 
 def explain(trouble: Trouble, error: BaseException) -> str:
     """Say in one line what happened and what to do about it."""
-    leaf = next((leaf for leaf in _leaves(error) if trouble_of(leaf) is trouble), error)
-    what = str(leaf)
-    if isinstance(leaf, OSError) and leaf.strerror:
-        where = f": {os.fsdecode(leaf.filename)}" if leaf.filename else ""
-        what = f"{leaf.strerror}{where}"
-    line = " ".join(what.split())[: _LONGEST_REASON // 2]
-    return f"{line}; {_advice(trouble)}"
+    leaf = next((leaf for leaf in leaves(error) if trouble_of(leaf) is trouble), error)
+    return f"{reason_of(leaf)[: _LONGEST_REASON // 2]}; {_advice(trouble)}"
 
 
 def _advice(trouble: Trouble) -> str:
@@ -113,21 +109,13 @@ def _advice(trouble: Trouble) -> str:
         case Trouble.PROCESSES:
             return "end other programs, or raise the limits of files and processes"
         case Trouble.INBOX:
-            return "let the daemon read and write the inbox"
+            return "let the daemon read and write this folder"
         case Trouble.FOLDERS:
-            return "give the daemon this folder of its own back"
+            return "give it back to the daemon as it was, or stop the daemon and start it again"
         case Trouble.WATCH:
             return "until then what is dropped is noticed within seconds"
         case _:
             assert_never(trouble)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    else:
-        yield error
 
 
 class Board:

@@ -1,11 +1,11 @@
 """Where everything lies in a workspace; the only place that knows its folder names."""
 
-import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from alluvium_like.errors import WorkspaceError
+from alluvium_like.errors import PlaceLost, WorkspaceError
+from alluvium_like.trouble import trouble_of
 
 CONFIG_NAME = "config.toml"
 STATE_NAME = ".alluvium"
@@ -19,6 +19,10 @@ class TaskFolder:
     """One task's folder: `input/` is the person's, `.agent/` the agent's, `.system/` ours."""
 
     root: Path
+
+    def is_there(self) -> bool:
+        """Tell whether the folder is there: nothing is shown in one that was taken away."""
+        return os.path.lexists(self.root)
 
     @property
     def input(self) -> Path:
@@ -204,19 +208,35 @@ class Workspace:
     def mend_folders(self) -> list[Path]:
         """Make those of the daemon's own folders that are missing, and return them.
 
-        Raises OSError where one cannot be used.
+        Raises PlaceLost where one cannot be used, OSError where the machine is in trouble.
         """
         own = (
             *(self.worktrees, self.logs, self.trial_logs, self.workshops),
             *(self.trash, self.slots, self.warm),
         )
         missing = [folder for folder in own if not folder.is_dir()]
-        for folder in missing:
-            folder.mkdir(parents=True, exist_ok=True)
+        for folder in missing:  # never what they lie in: that may have been moved away
+            try:
+                folder.mkdir(exist_ok=True)
+            except OSError as error:
+                if trouble_of(error):
+                    raise
+                raise PlaceLost(f"{folder}: cannot be made again: {error.strerror}") from error
         for folder in own:
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+                raise PlaceLost(f"{folder}: the daemon may not read and write it any more")
         return missing
+
+    def require_store(self) -> None:
+        """Raise WorkspaceError where the store is gone and what it tells of is there."""
+        if self.database.exists() and self.database.stat().st_size:
+            return
+        for folder in (self.tasks, self.workshops, self.integration):
+            if folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
+                raise WorkspaceError(
+                    f"{self.database}: is not there, but {folder} is not empty: put the store "
+                    "back, or 'alluvium-like restore' a backup into an empty folder"
+                )
 
     def make_folders(self) -> None:
         """Create what is missing. Raises WorkspaceError when the folder cannot be written."""

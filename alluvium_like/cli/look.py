@@ -76,6 +76,8 @@ def print_status(space: Workspace, *, as_json: bool = False) -> None:
         return
     pid = f" (pid {now.pid})" if now.running else ""
     print(f"daemon      {now.state}{pid}")
+    if now.hung:
+        print("  it does not answer; 'alluvium-like stop --force' ends it")
     for told in now.degraded:
         print(f"  {told.name:<9} {printable(told.reason)} (since {told.since})")
     print(f"workspace   {now.root}")

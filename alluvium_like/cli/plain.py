@@ -5,17 +5,22 @@ import re
 from pathlib import Path
 
 from alluvium_like.errors import WorkspaceError
+from alluvium_like.lock import is_locked
 from alluvium_like.workspace import STATE_NAME, Workspace
 
 _NOT_ASCII = re.compile(r"[^\n -~]")
 
 
 def open_workspace(chosen: Path | None) -> Workspace:
-    """Return the workspace at `chosen`, else the one we are in. Raises WorkspaceError."""
+    """Return the workspace at `chosen`, else the one we are in. Raises WorkspaceError.
+
+    One whose daemon runs stays one, whatever was taken away from under it.
+    """
     if chosen is None:
-        return Workspace.find(Path.cwd())
+        here = Workspace.at(Path.cwd())
+        return here if is_locked(here) else Workspace.find(here.root)
     found = Workspace.at(chosen)
-    if not found.state.is_dir():
+    if not (found.state.is_dir() or is_locked(found)):
         raise WorkspaceError(
             f"{found.root} is not a workspace (no {STATE_NAME} in it): "
             f"run 'alluvium-like init {found.root}'"

@@ -5,8 +5,9 @@ reads, `text` writes. What a command, a test or the environment may carry can be
 never repeated in a message.
 """
 
+from alluvium_like.config.integration import TestCommand
 from alluvium_like.config.load import changed_keys, load_config, parse_config
-from alluvium_like.config.tables import RESTART_KEYS, Config, TestCommand
+from alluvium_like.config.tables import RESTART_KEYS, Config
 from alluvium_like.config.values import PLACEHOLDERS
 
 __all__ = [

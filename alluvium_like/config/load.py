@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from alluvium_like.config.integration import TestCommand
 from alluvium_like.config.problems import describe
-from alluvium_like.config.tables import Config, TestCommand, fields, tables
+from alluvium_like.config.tables import Config, fields, tables
 from alluvium_like.errors import ConfigError
 
 

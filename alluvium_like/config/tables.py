@@ -4,52 +4,32 @@ All are frozen and strict: a number in quotes or a yes for a number is a mistake
 nobody knows. The description of a field is its documentation; the example file is made from it.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
-from alluvium_like.config.problems import refuse
+from alluvium_like.config.integration import Integration
 from alluvium_like.config.values import (
+    AT_START,
     PLACEHOLDERS,
-    Branch,
     CommandLine,
     Identity,
-    Patterns,
     Place,
-    Remote,
     Seconds,
-    Text,
+    Table,
     Texts,
     Variables,
 )
 
-AT_START: Final = "counts at the next start of the daemon"
 InboxWatch = Literal["auto", "events", "polling"]
-_TEST_SECONDS: Final = 1800
 # The longest is as good as for ever, and still a date.
 Days = Annotated[Seconds, Field(ge=0, le=100_000)]
-PROTECTED: Final = (
-    # what runs on other machines
-    *(".github/", ".gitlab/", ".gitlab-ci.yml", ".circleci/", ".buildkite/", ".travis.yml"),
-    *("azure-pipelines.yml", "bitbucket-pipelines.yml", "Jenkinsfile", ".woodpecker/", ".ci/"),
-    # what runs in Git, or changes what it reads and writes
-    *(".githooks/", ".husky/", "lefthook.yml", ".pre-commit-config.yaml"),
-    *(".gitattributes", ".gitmodules"),
-    # what agents run and are allowed
-    *(".claude/", ".mcp.json", ".codex/", ".gemini/", ".qwen/", ".cursor/", ".opencode/"),
-    *("opencode.json", ".aider.conf.yml", ".vscode/mcp.json"),
-)
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Repo(_Table):
+class Repo(Table):
     """The Git repository that gets the work."""
 
     path: Annotated[Place, AT_START] = Field(
@@ -64,7 +44,7 @@ class Repo(_Table):
         return root / Path(self.path).expanduser()
 
 
-class Agent(_Table):
+class Agent(Table):
     """What works on a task. It runs in the task's own worktree and gets the prompt on stdin."""
 
     command: CommandLine = Field(
@@ -97,88 +77,7 @@ class Agent(_Table):
     )
 
 
-class TestCommand(_Table):
-    """One test of a candidate: a shell command line with its name and deadline."""
-
-    __test__: ClassVar[bool] = False  # pytest would collect it for its name
-
-    name: Text
-    command: Text
-    timeout_seconds: Seconds = Field(default=_TEST_SECONDS, gt=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_line(cls, given: object) -> object:
-        """Take a bare command line as a table; without a name, a test is called by its command."""
-        table = {"command": given} if isinstance(given, str) else given
-        if not isinstance(table, dict):
-            refuse("not a test", "a shell command line, or a table with command and name")
-        command = table.get("command")
-        lines = command.strip().splitlines() if isinstance(command, str) else []
-        return {"name": lines[0] if lines else "test", **table}
-
-
-class Integration(_Table):
-    """How finished work gets onto the base branch: in order, merged and tested before it lands."""
-
-    enabled: bool = Field(
-        default=True, description="With false, finished work waits and nothing is merged."
-    )
-    base_branch: Annotated[Branch, AT_START] = Field(
-        default="",
-        description="The branch that work starts from and lands on. Empty: the branch that the "
-        "repository had checked out at init, kept from then on.",
-    )
-    run_tests: Annotated[tuple[TestCommand, ...], Field(strict=False)] = Field(
-        default=(),
-        description="Run on every candidate before it lands, in a tree of its own. Each item is "
-        'a shell command line, or a table such as {name = "unit", command = "make test", '
-        f"timeout_seconds = 600}}. A test may take {_TEST_SECONDS} seconds where nothing else "
-        "is said.",
-    )
-    max_revision_rounds: int = Field(
-        default=2,
-        ge=0,
-        description="How often the agent is asked to mend a conflict or a failed test of its "
-        "work before a person is asked.",
-    )
-    merge_style: Literal["squash", "merge"] = Field(
-        default="squash",
-        description='"squash" lands each task as one commit, "merge" keeps its commits under a '
-        "merge commit.",
-    )
-    parallel_tests: int = Field(
-        default=0,
-        ge=0,
-        le=1000,
-        description="How many candidates are tested at the same time, each in a tree of its own; "
-        "0 is half the processors. A candidate that passes proves those before it too.",
-    )
-    strict: bool = Field(
-        default=False,
-        description="With true, every single commit is tested before it lands, and not only the "
-        "last of several that land together.",
-    )
-    protected_paths: Patterns = Field(
-        default=PROTECTED,
-        description="Work that touches one of these waits for a person ('approve' or 'reject'): "
-        "they decide what runs, when, and with which rights. Written as in .gitignore, without "
-        "exceptions and backslashes; upper and lower case are the same. An empty list protects "
-        "nothing.",
-    )
-    push: Remote = Field(
-        default="",
-        description='The remote of the repository, such as "origin", to which the base branch is '
-        "pushed after every landing, and from which the work of others is taken up. Empty: none.",
-    )
-
-    @property
-    def test_slots(self) -> int:
-        """How many candidates may be under test at the same time."""
-        return self.parallel_tests or max(1, (os.cpu_count() or 2) // 2)
-
-
-class Git(_Table):
+class Git(Table):
     """Who the daemon's own commits are by."""
 
     author_name: Identity = Field(default="alluvium-like", description="Their author's name.")
@@ -187,7 +86,7 @@ class Git(_Table):
     )
 
 
-class Safety(_Table):
+class Safety(Table):
     """Limits, and what is left alone in the inbox."""
 
     max_workers: int = Field(default=2, ge=1, description="How many agents run at the same time.")
@@ -223,8 +122,8 @@ class Safety(_Table):
     max_item_files: int = Field(
         default=50_000,
         ge=1,
-        description="How many files, folders and links one item may hold. What holds more is "
-        "moved to quarantine/.",
+        description="How many files, folders and links a dropped folder may hold, at any depth; "
+        "it does not count itself. What holds more is moved to quarantine/.",
     )
     max_item_bytes: int = Field(
         default=10_000_000_000,
@@ -241,7 +140,7 @@ class Safety(_Table):
     )
 
 
-class Retention(_Table):
+class Retention(Table):
     """How long things are kept, and how much of them. Nothing is removed of a task that waits for a
     person, is under way or has yet to land. Limits of 0 are none.
     """
@@ -309,7 +208,7 @@ class Retention(_Table):
     )
 
 
-class Config(_Table):
+class Config(Table):
     """The whole file."""
 
     repo: Repo = Repo()

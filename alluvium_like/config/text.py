@@ -13,7 +13,8 @@ from typing import Final
 import tomli_w
 from pydantic.fields import FieldInfo
 
-from alluvium_like.config.tables import AT_START, RESTART_KEYS, fields, tables
+from alluvium_like.config.tables import RESTART_KEYS, fields, tables
+from alluvium_like.config.values import AT_START
 
 _WIDTH: Final = 96
 _EXAMPLE_HEAD: Final = (

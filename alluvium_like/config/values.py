@@ -1,14 +1,15 @@
-"""What one value of config.toml may be; strict about what could only fail later."""
+"""What a table and one value of config.toml may be; strict about what could only fail later."""
 
 import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from alluvium_like.config.problems import refuse
 
+AT_START: Final = "counts at the next start of the daemon"
 PLACEHOLDERS: Final = (
     "task_id",
     "task_dir",
@@ -24,6 +25,12 @@ _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _REMOTE = re.compile(r"[\w][\w./-]*", re.ASCII)
 _NOT_IN_A_BRANCH = re.compile(r"^[-/.]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|/\.|[/.]$|\.lock(/|$)")
 _NOT_IN_A_PATTERN = re.compile(r"\\|\[\^|\[[^\]]*(\[:|/|$)")
+
+
+class Table(BaseModel):
+    """A table: frozen, with no other keys than its own, and nothing of another type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def _text(value: str) -> str:

@@ -126,7 +126,10 @@ class _LooseObjects:
 
 
 async def carry(git: Git, store: Path, workshop: Workshop, tip: str, known: Sequence[str]) -> bool:
-    """Bring `tip` and all that it needs beyond the `known` commits; false: it has to be fetched."""
+    """Bring `tip` and all that it needs beyond the `known` commits; false: it has to be fetched.
+
+    Raises GitFailed where git refuses it.
+    """
 
     def collect() -> _Load:
         load = _Load(workshop.git_dir / "objects")
@@ -138,9 +141,10 @@ async def carry(git: Git, store: Path, workshop: Workshop, tip: str, known: Sequ
         if not await _rest_is_there(git, store, load, known):
             return False
         pack = await to_thread.run_sync(_pack, load.objects, len(tip))
-        await git.run("unpack-objects", "--strict", "-q", git_dir=store, stdin=pack)
     except (_TooOdd, OSError, ValueError, zlib.error, GitFailed):
         return False
+    # What it refuses it has written nevertheless: a fetch would find it there, and ask no more.
+    await git.run("unpack-objects", "--strict", "-q", git_dir=store, stdin=pack)
     return True
 
 

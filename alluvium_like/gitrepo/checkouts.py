@@ -19,7 +19,7 @@ _ODD_CONFIG = re.compile(r"worktree|include|refstorage|\bbare\b(?!\s*=\s*false\b
 _DEEPEST_LINK = 5
 _SYMBOLIC = "ref: "
 
-UNFINISHED: Final = {
+_UNFINISHED: Final = {
     "rebase-merge": "rebase",
     "rebase-apply": "rebase or am",
     "MERGE_HEAD": "merge",
@@ -54,7 +54,7 @@ def rebased_in(git_dir: Path, ref: str) -> bool:
     )
 
 
-def unfinished_in(git_dir: Path, trees: Sequence[Path]) -> str:
+def waits_for(git_dir: Path, trees: Sequence[Path]) -> str:
     """Tell why the worktrees that hold the base cannot be brought forward now; blocks.
 
     A git that is told to go on or to abort counts on the branch being where it left it.
@@ -68,10 +68,14 @@ def unfinished_in(git_dir: Path, trees: Sequence[Path]) -> str:
                 "or let git forget it with 'git worktree prune'"
             )
         admin = _admin_of(tree) or git_dir
-        for name, what in UNFINISHED.items():
-            if (admin / name).exists():
-                return f"a {what} is under way in {tree}; finish or abort it"
+        for what in unfinished_in(admin):
+            return f"a {what} is under way in {tree}; finish or abort it"
     return ""
+
+
+def unfinished_in(admin: Path) -> list[str]:
+    """Return what git has not finished in a worktree with this folder of git's own; blocks."""
+    return [what for name, what in _UNFINISHED.items() if (admin / name).exists()]
 
 
 def places_of(git_dir: Path) -> list[Path]:

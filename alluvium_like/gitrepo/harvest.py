@@ -14,17 +14,17 @@ import anyio.to_thread
 
 from alluvium_like.clock import time_of_day
 from alluvium_like.errors import GitFailed
-from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo import workshop as ws
 from alluvium_like.gitrepo.carry import carry
-from alluvium_like.gitrepo.hazards import find_obstacle, find_tampering
+from alluvium_like.gitrepo.hazards import find_tampering
 from alluvium_like.gitrepo.merges import Conflict, unresolved_in
 from alluvium_like.gitrepo.objects import trees_of, update_refs, write_commit
-from alluvium_like.gitrepo.runner import Git, Identity, first_line, null_split
+from alluvium_like.gitrepo.runner import Git, Identity
+from alluvium_like.gitrepo.uncommitted import read_files
+from alluvium_like.gitrepo.vetting import refusal_of
 from alluvium_like.gitrepo.workshop import Source, Workshop
 from alluvium_like.trouble import trouble_of
 
-_GITLINK = "160000"
 _MOST_PLACES = 1000
 _UNCOMMITTED = "Uncommitted work of the attempt\n"
 
@@ -48,33 +48,9 @@ class Harvest:
     start: str
     commit: str
     changed: bool
-    trouble: str = ""
+    problem: str = ""
     unresolved: str = ""
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """Our way to look at a worktree: our repository and index, the agent's files."""
-
-    git: Git
-    store: Path
-    workshop: Workshop
-
-    async def run(self, *args: str, stdin: bytes | None = None) -> Completed:
-        """Run git over the files. Raises GitFailed."""
-        return await self.git.run(
-            *args,
-            stdin=stdin,
-            git_dir=self.store,
-            work_tree=self.workshop.tree,
-            index=self.workshop.index,
-        )
-
-    async def tree(self) -> str:
-        """Return the tree of the files as they lie. Raises GitFailed."""
-        await self.run("add", "--all")
-        return first_line(await self.run("write-tree"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +62,10 @@ class _Tip:
 
     commit: str
     files_on: str
-    trouble: str = ""
+    problem: str = ""
     notes: tuple[str, ...] = ()
     stored: str = ""
     aside: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The tree of the files as they lie."""
-
-    tree: str
-    trouble: str = ""
-    notes: tuple[str, ...] = ()
 
 
 async def harvest(
@@ -116,29 +83,29 @@ async def harvest(
     store = source.integration
     commits = (tip.files_on, tip.commit, start.commit)
     committed, tree, start_tree = await trees_of(git, store, commits)
-    files = await _read_files(git, workshop, store, start, tip.files_on, committed)
-    trouble = tip.trouble or files.trouble
+    files = await read_files(git, workshop, store, start.commit, tip.files_on, committed)
+    problem = tip.problem or files.problem
     if files.tree != committed and tip.files_on != tip.commit:
         left = await _commit_for_agent(git, store, files.tree, [tip.files_on], author)
         stray = f"refs/alluvium/strays/{task_id}/{left}"
         await update_refs(git, store, [f"update {stray} {left}"], "stray")
-        trouble = trouble or "the agent left changes beside commits that do not contain them"
+        problem = problem or "the agent left changes beside commits that do not contain them"
     elif files.tree != committed:
         tree = files.tree
     unresolved = await unresolved_in(git, store, tree, tip.commit, start.merge, start.conflict)
     commit = tip.commit
     # Also where nothing differs: the agent may have decided for its own side throughout.
-    concluded = bool(start.merge) and not unresolved and not trouble and commit == start.commit
+    concluded = bool(start.merge) and not unresolved and not problem and commit == start.commit
     if tree == files.tree != committed or concluded:
         parents = [commit, start.merge] if concluded else [commit]
         commit = await _commit_for_agent(git, store, tree, parents, author)
     if commit not in (tip.stored, start.commit):
         await update_refs(git, store, [f"update {task_ref(task_id)} {commit}"], "work")
     changed = tree != start_tree or bool(start.merge and commit != start.commit)
-    if not changed and not trouble:
-        trouble = tip.aside or "; ".join(files.notes)
+    if not changed and not problem:
+        problem = tip.aside or "; ".join(files.notes)
     notes = (*tip.notes, *files.notes)
-    return Harvest(start.commit, commit, changed, trouble, unresolved, notes)
+    return Harvest(start.commit, commit, changed, problem, unresolved, notes)
 
 
 def task_ref(task_id: str) -> str:
@@ -152,7 +119,7 @@ async def _fetch_commits(
     nothing = _Tip(start.commit, start.commit)
     tampered, head, tips = await anyio.to_thread.run_sync(_look_at, workshop, source)
     if tampered:
-        return replace(nothing, trouble=tampered)
+        return replace(nothing, problem=tampered)
     known = {start.commit, start.merge, source.base_commit}
     places = {name: commit for name, commit in tips.items() if commit not in known}
     files_on = head.commit or tips.get(head.branch, start.commit)
@@ -164,15 +131,16 @@ async def _fetch_commits(
         return replace(nothing, files_on=files_on)
     if len(set(places.values())) > _MOST_PLACES:
         where = f"the agent committed in {len(places)} places: too many to take in"
-        return replace(nothing, files_on=files_on, trouble=where)
+        return replace(nothing, files_on=files_on, problem=where)
     commits = sorted(set(places.values()))
     refs = [f"refs/alluvium/strays/{task_id}/{commit}" for commit in commits]
     if len(commits) == 1 and not nothing.aside:
         refs = [task_ref(task_id)]
-    carried = len(commits) == 1 and await carry(
-        git, source.integration, workshop, commits[0], [c for c in known if c]
-    )
+    known_ids = [commit for commit in known if commit]
     try:
+        carried = len(commits) == 1 and await carry(
+            git, source.integration, workshop, commits[0], known_ids
+        )
         if carried:
             await update_refs(
                 git, source.integration, [f"update {refs[0]} {commits[0]}"], "carried"
@@ -182,8 +150,8 @@ async def _fetch_commits(
     except GitFailed as error:
         if trouble_of(error):
             raise
-        why = error.stderr.partition("error: ")[2].split("\n")[0] or error
-        return replace(nothing, trouble=f"the agent's commits cannot be fetched: {why}")
+        why = f"the agent's commits cannot be fetched: {refusal_of(error)}"
+        return replace(nothing, problem=why)
     if nothing.aside:
         return replace(nothing, files_on=files_on)
     if len(commits) == 1:
@@ -241,7 +209,7 @@ async def _choose(
     return _Tip(
         places.get(branch, start.commit),
         files_on,
-        trouble=f"the agent committed in several places that do not contain each other: {where}",
+        problem=f"the agent committed in several places that do not contain each other: {where}",
     )
 
 
@@ -249,57 +217,6 @@ def _moved(places: dict[str, str], branch: str) -> tuple[str, ...]:
     if branch in places:
         return ()
     return (f"the work was found on {', '.join(sorted(places))} instead of {branch}",)
-
-
-async def _read_files(
-    git: Git, workshop: Workshop, store: Path, start: Start, commit: str, committed: str
-) -> _Files:
-    """Read the files that lie on `commit`, whose tree is `committed`, through our own index.
-
-    It knows them as they were given out, so only what was touched is read again, and nothing that
-    the agent's Git says counts.
-    """
-    obstacle = await anyio.to_thread.run_sync(find_obstacle, workshop)
-    if obstacle:
-        return _Files(committed, trouble=obstacle)
-    door = Door(git, store, workshop)
-    try:
-        tree = await door.tree()
-        if tree != committed and commit != start.commit:
-            await door.run("read-tree", "--reset", commit)  # for what only `add --force` takes in
-            tree = await door.tree()
-    except GitFailed as error:
-        if trouble_of(error):
-            raise
-        unreadable = f"the agent's files cannot be committed: {error}"
-        return _Files(committed, trouble=unreadable)
-    if tree == committed:
-        return _Files(tree)
-    tree, nested = await _without_nested_repositories(door, committed, tree)
-    notes = tuple(f"{path} is a Git repository of its own: left out" for path in nested)
-    return _Files(tree, notes=notes)
-
-
-async def _without_nested_repositories(door: Door, old: str, new: str) -> tuple[str, list[str]]:
-    """Leave out what is a repository of its own: its files are not here.
-
-    One that the agent cloned into its tree goes; a submodule of the owner's stays as it was.
-    """
-    done = await door.run("diff-tree", "-r", "-z", "--no-renames", old, new)
-    parts = null_split(done.stdout)
-    script: list[str] = []
-    nested: list[str] = []
-    for meta, path in zip(parts[::2], parts[1::2], strict=True):
-        old_mode, new_mode, before, _, _ = meta.removeprefix(":").split()
-        if new_mode == _GITLINK or (old_mode == _GITLINK and new_mode != "000000"):
-            nested.append(path)
-            kept = old_mode == _GITLINK
-            script.append(f"{_GITLINK if kept else 0} {before}\t{path}\0")
-    if not nested:
-        return new, []
-    lines = "".join(script).encode(errors="surrogateescape")
-    await door.run("update-index", "-z", "--index-info", stdin=lines)
-    return first_line(await door.run("write-tree")), nested
 
 
 async def _commit_for_agent(

@@ -17,11 +17,12 @@ from alluvium_like.execution.quick import Completed
 from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.harvest import task_ref
 from alluvium_like.gitrepo.history import History
-from alluvium_like.gitrepo.merges import Conflict, Merged
+from alluvium_like.gitrepo.merges import Conflict, Merged, merge_commits
 from alluvium_like.gitrepo.objects import update_refs, write_commit
-from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref, null_split
+from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref
 from alluvium_like.gitrepo.tidy import tidy
 from alluvium_like.gitrepo.touched import touched, touched_on_the_way
+from alluvium_like.gitrepo.vetting import find_refused
 from alluvium_like.gitrepo.workshop import Source, is_object_id, read_untrusted
 
 _BASE_REF = "refs/alluvium/base"
@@ -130,33 +131,17 @@ class Integration:
         return Source(self.path, self._object_format, self.base_branch, self.seen, self._tags)
 
     async def merge(self, ours: str, theirs: str) -> Merged | Conflict:
-        """Merge two commits without any work tree. Raises GitFailed.
+        """Merge two commits without any work tree.
 
-        Exit 1 means a conflict or a bad name; only the first prints a tree. Nothing is to be merged
-        in what was started on `ours`.
+        Raises GitFailed, RepositoryError where they have no history in common. Nothing is to be
+        merged in what was started on `ours`.
         """
         if is_object_id(theirs) and (await self.history.commit(theirs)).parents == (ours,):
             return Merged(await self.tree_of(theirs))
-        done = await self._git.run(
-            "merge-tree",
-            "--write-tree",
-            "-z",
-            "--name-only",
-            "--no-messages",
-            ours,
-            theirs,
-            git_dir=self.path,
-            accept=frozenset({0, 1}),
-        )
-        parts = null_split(done.stdout)
-        if not parts or not is_object_id(parts[0]):
-            raise GitFailed(["merge-tree", ours, theirs], done.code, done.stderr.decode())
-        if done.code == 0:
-            return Merged(parts[0])
-        return Conflict(parts[0], tuple(parts[1:]))
+        return await merge_commits(self._git, self.path, ours, theirs)
 
     async def merge_work(self, ours: str, theirs: str, base: str) -> Merged | Conflict:
-        """Merge a task's work that was started on the landed base `base`. Raises GitFailed.
+        """Merge a task's work that was started on the landed base `base`. Raises as `merge` does.
 
         Where the owner has rewritten history since, Git's own merge base would lie too far back and
         take for the task's what the owner took out: then the work is what differs from `base`.
@@ -183,6 +168,10 @@ class Integration:
     async def touched(self, old_tree: str, new_tree: str, patterns: Sequence[str]) -> set[str]:
         """Return the paths that differ between two trees and match. Raises GitFailed."""
         return await touched(self._git, self.path, old_tree, new_tree, patterns)
+
+    async def find_refused(self, old_tree: str, new_tree: str) -> str:
+        """Return what git refuses of what `new_tree` has otherwise. Raises GitFailed."""
+        return await find_refused(self._git, self.path, old_tree, new_tree)
 
     async def touched_on_the_way(
         self, tip: str, known: Sequence[str], patterns: Sequence[str]

@@ -21,7 +21,7 @@ from alluvium_like.gitrepo.checkouts import (
     locks_of,
     places_of,
     rebased_in,
-    unfinished_in,
+    waits_for,
 )
 from alluvium_like.gitrepo.half_landed import take_up_written
 from alluvium_like.gitrepo.locks import lock_in_the_way, release
@@ -142,7 +142,7 @@ async def _advance(
     if await anyio.to_thread.run_sync(rebased_in, owner.git_dir, ref):
         return f"a rebase of {owner.base_branch} is under way; finish or abort it"
     trees = await checkouts_of(git, owner.git_dir, ref, owner.path)
-    if waits := await anyio.to_thread.run_sync(unfinished_in, owner.git_dir, trees):
+    if waits := await anyio.to_thread.run_sync(waits_for, owner.git_dir, trees):
         return waits
     with step("landing.ref"):
         if await _tip(git, owner, ref) != old:

@@ -14,7 +14,7 @@ from anyio import to_thread
 
 from alluvium_like.errors import GitFailed
 from alluvium_like.failpoint import step
-from alluvium_like.gitrepo.runner import Git, Identity, first_line
+from alluvium_like.gitrepo.runner import Git, Identity, first_line, null_split
 from alluvium_like.gitrepo.talk import Pipe
 from alluvium_like.gitrepo.workshop import is_object_id
 
@@ -156,6 +156,17 @@ async def diff_trees(git: Git, store: Path, options: Sequence[str], old: str, ne
     if not found.startswith(pair):
         raise GitFailed(["diff-tree", old, new], 1, "a tree cannot be read")
     return found.removeprefix(pair)
+
+
+async def entries_at(git: Git, store: Path, tree: str, paths: Sequence[str]) -> dict[str, str]:
+    """Return mode, kind and id of what a tree has at some paths, and below. Raises GitFailed."""
+    if not paths:
+        return {}
+    done = await git.run(
+        "--literal-pathspecs", "ls-tree", "-r", "-z", tree, "--", *paths, git_dir=store
+    )
+    rows = (row.split("\t", 1) for row in null_split(done.stdout))
+    return {path: facts for facts, path in rows}
 
 
 async def write_commit(

@@ -71,13 +71,13 @@ class Watcher:
     """Tells whenever something in `inbox` may have become claimable; an async context.
 
     `how` may change any time; `rewatch` takes it up. "auto" polls network mounts, whose changes
-    made elsewhere raise no events here. When the inbox cannot be watched it is polled, `trouble`
+    made elsewhere raise no events here. When the inbox cannot be watched it is polled, `failure`
     says why, and `rewatch` tries again.
     """
 
     def __init__(self, inbox: Path, wake: Wake, how: InboxWatch = "auto") -> None:
         self.how = self._taken_up = how
-        self.trouble: OSError | None = None
+        self.failure: OSError | None = None
         self._inbox = inbox
         self._wake = wake
         self._arrivals = _Arrivals(self._wake_loop)
@@ -151,14 +151,14 @@ class Watcher:
         # The identity first: a folder replaced in between is then found to be another one.
         identity = _identity(self._inbox)
         folder = os.path.realpath(self._inbox)
-        before, self.trouble = self.trouble, None
+        before, self.failure = self.failure, None
         self._taken_up = self.how
         if self.how == "events" or (self.how == "auto" and not network_type(Path(folder))):
             try:
                 self._observer = observe(folder, self._arrivals)
                 self._identity = identity
             except OSError as error:
-                self.trouble = error
+                self.failure = error
                 if str(error) != str(before):
                     log.warning("inbox_not_watched", inbox=str(self._inbox), reason=str(error))
 

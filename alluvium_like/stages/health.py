@@ -18,7 +18,6 @@ from alluvium_like.errors import StoreDamaged
 from alluvium_like.log import get_logger
 from alluvium_like.trouble import Board, Told, Trouble, explain, trouble_of
 from alluvium_like.wake import Wake
-from alluvium_like.workspace import Workspace
 
 log = get_logger(__name__)
 
@@ -59,17 +58,6 @@ class Health:
         if trouble is not None:
             self.say(trouble, f"{explain(trouble, error)}; the daemon goes on by itself")
         return trouble is not None
-
-    async def tell_folders(self, workspace: Workspace) -> bool:
-        """Look whether a failure is the fault of the daemon's own folders; make what is missing.
-
-        Returns whether there was anything to mend, or to wait for.
-        """
-        try:
-            return bool(await anyio.to_thread.run_sync(workspace.mend_folders))
-        except OSError as error:
-            self.say(Trouble.FOLDERS, explain(Trouble.FOLDERS, error))
-            return True
 
     def say(self, trouble: Trouble, reason: str) -> None:
         """Note one trouble with its reason."""

@@ -1,17 +1,13 @@
 """Intake: from the inbox into stable task folders, or into quarantine with the reason.
 
-Hints wake it, a listing of the whole inbox is the truth. A claim is a row first, then a rename,
-then fsyncs, then the task's row; whatever stops it in between is finished or rolled back by
-`finish_half_claims`, and the item is whole in one place throughout. Where a sync failed nothing is
-known to have lasted, and a second one would prove nothing: the item is renamed back into the inbox
-and claimed anew.
+Hints wake it, a listing of the whole inbox is the truth. What has settled is claimed (`claiming`);
+what can never be claimed is set aside; what can be neither is told, and stays where it is.
 """
 
 import errno
 import json
 import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,26 +16,19 @@ import anyio.to_thread
 from alluvium_like.clock import monotonic
 from alluvium_like.inbox.claim import (
     ClaimFailed,
-    Place,
     drop_half_quarantines,
-    give_back,
-    move_into_task,
     quarantine,
-    sync_claim,
-    undo_empty,
-    where_is,
 )
 from alluvium_like.inbox.look import Examination, Ignore, Item, Limits, examine, list_items
 from alluvium_like.inbox.settle import Settling
 from alluvium_like.inbox.watch import Watcher
 from alluvium_like.lifecycle import Condition
 from alluvium_like.log import get_logger
+from alluvium_like.stages.claiming import Claiming
 from alluvium_like.stages.health import require_room
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
-from alluvium_like.store.transaction import Transaction
-from alluvium_like.task import display_name, new_task_id
+from alluvium_like.task import display_name
 from alluvium_like.trouble import Trouble, explain
-from alluvium_like.workspace import TaskFolder
 
 log = get_logger(__name__)
 
@@ -50,12 +39,6 @@ _BACK_OFF_SECONDS = 5.0
 _EFFECTIVE = os.access in os.supports_effective_ids
 _LISTING_SHARE = 0.1
 _LONGEST_REST_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    task_id: str
-    item: Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +56,10 @@ class Intake:
         self._parts = parts
         self._ignore_settle = ignore_settle
         self._settling = Settling(0.0)
+        self._claiming = Claiming(parts)
         self._stuck: dict[Item, _Stuck] = {}
         self._told: Ignore | None = None
         self._interrupted = False
-        self._unsynced: set[str] = set()  # tasks whose items were moved, not known to last
         self.idle = False
         self._last_look = monotonic()
         self._listing_seconds = 0.0
@@ -179,10 +162,10 @@ class Intake:
 
     def _tell_watch(self, watcher: Watcher) -> None:
         """Show in `status` why arrivals are noticed late, where that was not asked for."""
-        if watcher.trouble is None:
+        if watcher.failure is None:
             self._parts.health.take_back(Trouble.WATCH)
         else:
-            self._parts.health.say(Trouble.WATCH, explain(Trouble.WATCH, watcher.trouble))
+            self._parts.health.say(Trouble.WATCH, explain(Trouble.WATCH, watcher.failure))
 
     async def _tell(self, ignore: Ignore) -> None:
         """Store what is ignored, so that `status` counts the inbox without the configuration."""
@@ -210,54 +193,15 @@ class Intake:
             await self._claim(ready)
 
     async def _claim(self, items: list[Item]) -> None:
-        parts = self._parts
-        claims = [_Claim(new_task_id(display_name(item.name)), item) for item in items]
-        async with parts.store.transaction("claim_begun") as tx:
-            for claim in claims:
-                await tx.run(
-                    "begin_claim",
-                    task_id=claim.task_id,
-                    source=claim.item.name,
-                    device=claim.item.device,
-                    inode=claim.item.inode,
-                    is_dir=claim.item.is_dir,
-                )
+        claims = await self._claiming.begin(items)
         for item in items:
             self._settling.forget(item)
-        moved, refused = await anyio.to_thread.run_sync(self._move_all, claims)
-        async with parts.store.transaction("claimed") as tx:
-            for claim, seal in moved.items():
-                await _create_task(tx, claim.task_id, claim.item.name, seal)
-            for claim in claims:
-                await tx.run("end_claim", task_id=claim.task_id)
-        parts.wakes.dispatch.set()
-        for claim in moved:
-            self._stuck.pop(claim.item, None)
-            log.info("item_claimed", task_id=claim.task_id, name=display_name(claim.item.name))
+        moved, refused = await self._claiming.carry_out(claims)
+        for item in moved:
+            self._stuck.pop(item, None)
         for item, failed in refused:
             if failed.code != errno.ENOENT:  # else its owner took it back
                 await self._quarantine(item, failed.reason)
-
-    def _move_all(
-        self, claims: list[_Claim]
-    ) -> tuple[dict[_Claim, str], list[tuple[Item, ClaimFailed]]]:
-        """Return the claims that went well with their seals, and what was refused."""
-        workspace = self._parts.workspace
-        moved: list[_Claim] = []
-        refused: list[tuple[Item, ClaimFailed]] = []
-        for claim in claims:
-            folder = workspace.task(claim.task_id)
-            try:
-                move_into_task(workspace.inbox, claim.item, folder)
-                moved.append(claim)
-                self._unsynced.add(claim.task_id)
-            except ClaimFailed as failed:
-                self._roll_back(folder, claim.item.name, is_dir=claim.item.is_dir)
-                refused.append((claim.item, failed))
-        folders = [workspace.task(claim.task_id) for claim in moved]
-        seals = sync_claim(folders, workspace.tasks, workspace.inbox)
-        self._unsynced.clear()
-        return dict(zip(moved, seals, strict=True)), refused
 
     async def _quarantine(self, item: Item, reason: str) -> None:
         workspace = self._parts.workspace
@@ -276,47 +220,17 @@ class Intake:
         log.warning("item_quarantined", name=name, reason=reason, folder=folder.name)
 
     async def finish_half_claims(self) -> None:
-        """Finish or roll back the claims that a crash or a failing disk left half done."""
-        parts, workspace = self._parts, self._parts.workspace
-        for row in await parts.store.claims():
-            folder = workspace.task(row["task_id"])
-            place = await anyio.to_thread.run_sync(
-                where_is, workspace.inbox, folder, row["inode"], row["source"]
-            )
-            seals: list[str] = []
-            if place is Place.IN_TASK and row["task_id"] not in self._unsynced:
-                self._unsynced.add(row["task_id"])
-                seals = await anyio.to_thread.run_sync(
-                    sync_claim, [folder], workspace.tasks, workspace.inbox
-                )
-                self._unsynced.discard(row["task_id"])
-            else:
-                is_dir = bool(row["is_dir"])
-                undo = partial(self._roll_back, folder, row["source"], is_dir=is_dir)
-                await anyio.to_thread.run_sync(undo)
-            async with parts.store.transaction("half_claim_ended") as tx:
-                for seal in seals:
-                    await _create_task(tx, row["task_id"], row["source"], seal)
-                await tx.run("end_claim", task_id=row["task_id"])
-            self._unsynced.discard(row["task_id"])
-            log.info("half_claim_ended", task_id=row["task_id"], place=place)
-            parts.wakes.dispatch.set()
-        await anyio.to_thread.run_sync(drop_half_quarantines, workspace.quarantine)
-
-    def _roll_back(self, folder: TaskFolder, name: bytes, *, is_dir: bool) -> None:
-        give_back(self._parts.workspace.inbox, folder, name, is_dir=is_dir)
-        undo_empty(folder)
-
-
-async def _create_task(tx: Transaction, task_id: str, source: bytes, seal: str) -> None:
-    name = display_name(source)
-    await tx.run("create_task", id=task_id, name=name, priority=0, input_seal=seal)
+        """Finish or roll back what a crash or a failing disk left half done."""
+        await self._claiming.finish_half_done()
+        await anyio.to_thread.run_sync(drop_half_quarantines, self._parts.workspace.quarantine)
 
 
 def _list(inbox: Path, tasks: Path, ignore: Ignore) -> list[Item]:
     """List the inbox. Raises OSError where no item could be taken: none of them is to blame."""
     items = list_items(inbox, ignore)
     tasks.stat()
-    if items and not os.access(inbox, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
-        raise PermissionError(errno.EACCES, "items cannot be taken out of it", str(inbox))
+    places = {inbox: "items cannot be taken out of it", tasks: "items cannot be moved into it"}
+    for place, problem in places.items():
+        if items and not os.access(place, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
+            raise PermissionError(errno.EACCES, problem, str(place))
     return items

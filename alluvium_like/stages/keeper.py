@@ -1,6 +1,7 @@
 """The keeper: finds out when a machine in trouble is well again, and lets work begin.
 
-It tries for real what work needs (room, a synced file, descriptors, a commit of the store, a
+While all is well it looks now and then whether what is the daemon's own is in its place. Else it
+tries for real what work needs (room, a synced file, descriptors, a commit of the store, a
 process) and believes nothing less. While the same trouble stays or comes back it asks ever more
 seldom.
 """
@@ -43,17 +44,30 @@ class Keeper:
         parts = self._parts
         while not parts.runs.stopping:
             if parts.health.is_well:
-                await parts.wakes.keeper.wait(math.inf)
-                reasons = frozenset(told.reason for told in parts.health.told)
-                rested = monotonic() - self._well_since > SLOW_LOOK_SECONDS
-                if rested or reasons != self._reasons:
-                    self._pause = _FIRST_PAUSE_SECONDS
-                self._reasons = reasons
+                await parts.wakes.keeper.wait(SLOW_LOOK_SECONDS)
+                await self._look_after_own()
+                self._choose_pause()
                 continue
             await parts.wakes.keeper.wait(self._pause)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
             if not parts.runs.stopping:
                 await self._try()
+
+    def _choose_pause(self) -> None:
+        reasons = frozenset(told.reason for told in self._parts.health.told)
+        if not reasons:
+            return
+        rested = monotonic() - self._well_since > SLOW_LOOK_SECONDS
+        if rested or reasons != self._reasons:
+            self._pause = _FIRST_PAUSE_SECONDS
+        self._reasons = reasons
+
+    async def _look_after_own(self) -> None:
+        try:
+            await self._parts.mend()
+        except Exception as error:
+            if not self._parts.health.tell(error):
+                log.exception("own_folders_not_mended")
 
     async def _try(self) -> None:
         parts, health = self._parts, self._parts.health
@@ -61,7 +75,7 @@ class Keeper:
             await self._do_a_little()
             await health.write_owed()
         except Exception as error:
-            if not (health.tell(error) or await health.tell_folders(parts.workspace)):
+            if not await parts.tell(error):
                 log.exception("machine_not_tried")
             return
         health.take_back(*(set(Trouble) - {Trouble.INBOX}))
@@ -70,9 +84,9 @@ class Keeper:
 
     async def _do_a_little(self) -> None:
         parts = self._parts
+        await parts.mend()  # first: what lies in their place may be another's
         floor = parts.settings.current.retention.min_free_bytes
         await anyio.to_thread.run_sync(require_room, parts.workspace.inbox, floor)
-        await anyio.to_thread.run_sync(parts.workspace.mend_folders)
         await anyio.to_thread.run_sync(_write_and_open, parts.workspace.state)
         await parts.store.set_meta("machine_tried", utc_now())
         await parts.git.run("version")

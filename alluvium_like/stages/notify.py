@@ -85,17 +85,22 @@ class Notify:
             self._saved = self._at
 
     def _append(self, events: Iterable[Row]) -> None:
+        workspace = self._parts.workspace
         by_task: dict[str, list[Row]] = defaultdict(list)
         for event in events:
             by_task[event["task_id"]].append(event)
         for task_id, rows in by_task.items():
-            with own_path(self._parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
+            if not workspace.task(task_id).is_there():
+                continue
+            with own_path(workspace.tasks, task_id, SYSTEM_NAME) as folder:
                 append(folder, EVENTS_NAME, _lines(rows).encode())
 
     def _rewrite(self, files: Iterable[tuple[Task, str]]) -> None:
         workspace = self._parts.workspace
         for task, lines in files:
             ours = workspace.task(task.id)
+            if not ours.is_there():
+                continue
             for path in (ours.agent, ours.system, ours.attempt(task.attempt)):
                 if os.path.lexists(path):
                     with own_path(workspace.tasks, *path.relative_to(workspace.tasks).parts) as it:

@@ -17,6 +17,7 @@ from alluvium_like.gitrepo.runner import Git
 from alluvium_like.gitrepo.warm import WarmTrees
 from alluvium_like.inbox.mounts import network_type
 from alluvium_like.log import get_logger
+from alluvium_like.place import Place
 from alluvium_like.stages.health import Health
 from alluvium_like.stages.parts import Parts, Settings, Wakes
 from alluvium_like.stages.recover import end_survivors
@@ -32,6 +33,7 @@ log = get_logger(__name__)
 async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Parts]:
     """Open the store and the repositories. Raises StoreError or RepositoryError."""
     async with AsyncExitStack() as opened:
+        workspace.require_store()
         board = Board(workspace.board)  # first of all: what an earlier daemon showed is over
         opened.callback(board.close)
         store = await Store.open(workspace.database)
@@ -65,8 +67,16 @@ async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Part
             workspace_id,
             warm,
             Health(board, wakes.keeper),
+            await anyio.to_thread.run_sync(_own, workspace),
             REPOSITORY,
             wakes,
         )
         store.committed = parts.wakes.notify.set
         yield parts
+
+
+def _own(workspace: Workspace) -> tuple[Place, ...]:
+    """Return what nobody may take away while the daemon works, and it cannot make again."""
+    integration = workspace.integration
+    paths = (workspace.lock_file, workspace.database, workspace.tasks, integration)
+    return tuple(Place.of(path) for path in (*paths, integration / "objects", integration / "refs"))

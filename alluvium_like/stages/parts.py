@@ -5,10 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from alluvium_like.clock import utc_after, utc_now
 from alluvium_like.config import Config
-from alluvium_like.errors import StoreError
+from alluvium_like.errors import PlaceLost, StoreError
 from alluvium_like.execution.process import StopRequest
 from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.landing import Owner
@@ -17,6 +18,7 @@ from alluvium_like.gitrepo.warm import Limits, WarmTrees
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.lifecycle import ACTIVE, Condition, Ending, State
 from alluvium_like.log import get_logger
+from alluvium_like.place import Place
 from alluvium_like.stages.health import Health
 from alluvium_like.store.writer import Store
 from alluvium_like.task import REPOSITORY
@@ -75,6 +77,7 @@ class Wakes:
     warmer: Wake = field(default_factory=Wake)
     upstream: Wake = field(default_factory=Wake)
     keeper: Wake = field(default_factory=Wake)
+    control: Wake = field(default_factory=Wake)
     idle: Wake = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +86,7 @@ class Wakes:
     def set_all(self) -> None:
         """Let every stage look, as after a reload."""
         stages = (self.intake, self.dispatch, self.integrate, self.janitor, self.notify)
-        for wake in (*stages, self.warmer, self.upstream, self.keeper):
+        for wake in (*stages, self.warmer, self.upstream, self.keeper, self.control):
             wake.set()
 
 
@@ -92,8 +95,12 @@ class Runs:
 
     def __init__(self) -> None:
         self._live: dict[str, tuple[StopRequest, anyio.Event]] = {}
-        self.stopping = False
         self.stop_asked = anyio.Event()
+
+    @property
+    def stopping(self) -> bool:
+        """Tell whether the daemon is to stop."""
+        return self.stop_asked.is_set()
 
     def begin(self, key: str) -> StopRequest:
         """Register a run; once the daemon is stopping it is stopped as soon as it starts."""
@@ -125,7 +132,6 @@ class Runs:
 
     def stop_all(self, *, now: bool) -> None:
         """End every run because the daemon stops, `now` without any grace."""
-        self.stopping = True
         self.stop_asked.set()
         for request, _ in self._live.values():
             request.stop(Ending.SHUTDOWN, now=now)
@@ -212,10 +218,36 @@ class Parts:
     workspace_id: str
     warm: WarmTrees
     health: Health
+    own: tuple[Place, ...] = ()
     repository: str = REPOSITORY
     wakes: Wakes = field(default_factory=Wakes)
     runs: Runs = field(default_factory=Runs)
     ahead: Ahead = field(default_factory=Ahead)
+
+    async def mend(self) -> bool:
+        """Make those of the daemon's own folders that are missing; return whether any was.
+
+        Raises PlaceLost where something of its own was taken away: then nobody else is to blame.
+        """
+
+        def look() -> bool:
+            for place in self.own:
+                place.require()
+            return bool(self.workspace.mend_folders())
+
+        return await anyio.to_thread.run_sync(look)
+
+    async def tell(self, error: BaseException) -> bool:
+        """Note what a failure tells of the machine, or of what is the daemon's own.
+
+        Returns whether it was about either: then it is nobody's fault, and passes.
+        """
+        if self.health.tell(error):
+            return True
+        try:
+            return await self.mend()
+        except (PlaceLost, OSError) as lost:
+            return self.health.tell(lost)
 
     def workshop(self, task_id: str) -> Workshop:
         """Return the places of one task's repository and worktree."""

@@ -14,9 +14,9 @@ from alluvium_like.execution.recover import survivors_of
 from alluvium_like.gitrepo.workshop import set_aside_all
 from alluvium_like.lifecycle import AttemptVerdict, Ending, State
 from alluvium_like.log import get_logger
+from alluvium_like.stages.lost import lost_end, queue_again
 from alluvium_like.stages.making import undo_half_made
 from alluvium_like.stages.parts import Parts
-from alluvium_like.store.transaction import Transaction
 from alluvium_like.store.writer import Store
 
 log = get_logger(__name__)
@@ -27,7 +27,8 @@ _REASON = "the daemon died; the attempt does not count"
 
 async def recover(parts: Parts) -> None:
     """Bring the workspace into a state from which the stages can go on; may be repeated."""
-    await _queue_again(parts)
+    for task in await parts.store.in_state(State.RUNNING):
+        await queue_again(parts.store, task, Ending.LOST, _REASON)
     await _end_withdrawn(parts)
     await undo_half_made(parts)
     workspace = parts.workspace
@@ -49,29 +50,10 @@ async def end_survivors(store: Store, workspace_id: str) -> None:
         log.warning("survivors_ended", processes=ended)
 
 
-async def _queue_again(parts: Parts) -> None:
-    for task in await parts.store.in_state(State.RUNNING):
-        async with parts.store.transaction("attempt_lost") as tx:
-            await _end(tx, task.id, task.attempt, AttemptVerdict.AGAIN_UNCOUNTED)
-            await tx.transition(task.id, expect=State.RUNNING, to=State.QUEUED, reason=_REASON)
-        log.info("task_queued_again", task_id=task.id)
-
-
 async def _end_withdrawn(parts: Parts) -> None:
     """End the attempts whose tasks had left them: what is open is never cleared away."""
     for attempt in await parts.store.open_attempts():
+        number, cancelled = attempt.number, AttemptVerdict.CANCELLED
         async with parts.store.transaction("withdrawn_attempt_lost") as tx:
-            await _end(tx, attempt.task_id, attempt.number, AttemptVerdict.CANCELLED)
-
-
-async def _end(tx: Transaction, task_id: str, number: int, verdict: AttemptVerdict) -> None:
-    await tx.run(
-        "end_attempt",
-        task_id=task_id,
-        number=number,
-        ending=Ending.LOST,
-        exit_code=None,
-        verdict=verdict,
-        reason=_REASON,
-        end_commit="",
-    )
+            lost = lost_end(attempt.task_id, number, Ending.LOST, cancelled, _REASON)
+            await tx.run("end_attempt", **lost)

@@ -15,6 +15,7 @@ from typing import assert_never
 import anyio
 
 from alluvium_like import messages
+from alluvium_like.errors import reason_of
 from alluvium_like.gitrepo.remote import Pushed, Rejected, Remote, Unreachable, open_remote
 from alluvium_like.gitrepo.runner import first_line
 from alluvium_like.lifecycle import ENDED, Condition, State
@@ -101,7 +102,7 @@ class Upstream:
         except Exception as error:
             if not parts.health.tell(error):
                 log.exception("upstream_failed")
-            found = _Found(repr(error), failed=True)
+            found = _Found(reason_of(error), failed=True)
             await tell_condition(parts, Condition.UPSTREAM, found.reason, parts.repository)
         self._looked_at = seen
         self._failures = self._failures + 1 if found.failed else 0

@@ -4,6 +4,7 @@ aiosqlite runs each call in its own thread; a cancelled caller would leave a tra
 begin, body and end are held together by a lock and the end is shielded. `synchronous=FULL`: what
 was acknowledged survives a power cut. WAL mode is asked for, fetched and compared. The file is
 checked as a whole unless it is as it was when it was last closed in order.
+Nothing is written while the file is not where it was opened: who took it away may put it back.
 After an IO error a new connection is opened and checked before anything else: whether the last
 commit lasted is not known, so whoever asked for it is told that it failed and looks again.
 """
@@ -20,8 +21,15 @@ import anyio
 import anyio.to_thread
 
 from alluvium_like.clock import utc_now
-from alluvium_like.errors import StoreDamaged, StoreError, StoreUnavailable
+from alluvium_like.errors import (
+    PlaceLost,
+    StoreDamaged,
+    StoreError,
+    StoreMoved,
+    StoreUnavailable,
+)
 from alluvium_like.failpoint import step
+from alluvium_like.place import Place
 from alluvium_like.store.closing import note_closed, take_note
 from alluvium_like.store.sql import load, migrations, query, statements
 
@@ -45,6 +53,7 @@ class Connection:
     def __init__(self, db: aiosqlite.Connection, path: Path) -> None:
         self._db = db
         self._path = path
+        self._place: Place | None = None
         self._lock = anyio.Lock(fast_acquire=True)
         self._sound = False
         self._doubtful = False
@@ -66,6 +75,7 @@ class Connection:
         except BaseException:
             await connection.close()
             raise
+        connection._place = await anyio.to_thread.run_sync(Place.of, path)
         connection._sound = True
         return connection
 
@@ -75,8 +85,9 @@ class Connection:
             with contextlib.suppress(StoreError):
                 await self._renew_if_doubtful()
             await self._db.close()
-            if self._sound:
-                with contextlib.suppress(OSError):  # the next start checks the file, that is all
+            if self._sound:  # without the note the next start checks the file, that is all
+                with contextlib.suppress(OSError, StoreError):
+                    await self._require_place()
                     await anyio.to_thread.run_sync(note_closed, self._path)
 
     async def fetch(self, name: str, params: Params | None = None) -> list[sqlite3.Row]:
@@ -96,6 +107,7 @@ class Connection:
         """
         async with self._lock:
             with anyio.CancelScope(shield=True):
+                await self._require_place()
                 await self._renew_if_doubtful()
                 try:
                     await self._db.execute("BEGIN IMMEDIATE")
@@ -121,6 +133,13 @@ class Connection:
         except sqlite3.Error:
             self._sound, self._doubtful = False, True
 
+    async def _require_place(self) -> None:
+        if self._place is not None:
+            try:
+                await anyio.to_thread.run_sync(self._place.require)
+            except PlaceLost as error:
+                raise StoreMoved(str(error)) from error
+
     def _noted(self, verb: str, error: sqlite3.Error) -> StoreError:
         self._sound = False
         self._doubtful = self._doubtful or _code(error) in _DOUBTFUL
@@ -133,6 +152,7 @@ class Connection:
         open before the old one is closed: the last to be closed would sync what is in doubt.
         """
         if self._doubtful:
+            await self._require_place()  # else a new and empty store would be made
             with anyio.CancelScope(shield=True):
                 fresh = await _connect(self._path, check=True)
                 old, self._db, self._doubtful = self._db, fresh, False
@@ -226,7 +246,7 @@ def _judged(path: Path, verb: str, error: sqlite3.Error) -> StoreError:
 def _damaged(path: Path, what: str) -> StoreDamaged:
     return StoreDamaged(
         f"{path}: {what}; the file was left as it is: "
-        "move it away or restore a backup, then start again"
+        "restore a backup into an empty folder, or put a good copy in its place"
     )
 
 

@@ -22,7 +22,7 @@ class StoreReader:
 
     def __init__(self, path: Path, *, older: bool = False) -> None:
         self._db: sqlite3.Connection | None = None
-        if not path.exists():
+        if not (path.exists() and path.stat().st_size):
             return
         try:
             self._db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
@@ -53,17 +53,23 @@ class StoreReader:
             self._db.close()
 
     def find(self, part: str) -> Task:
-        """Return the task whose id is `part` or alone contains it. Raises AlluviumError."""
+        """Return the task that `find_id` finds. Raises AlluviumError."""
         return to_task(self._fetch("get_task", id=self.find_id(part))[0])
 
     def find_id(self, part: str) -> str:
-        """Return the id that is `part` or alone contains it. Raises AlluviumError."""
+        """Return the id that is `part`, alone contains it, or alone is of the task so named.
+
+        Raises AlluviumError.
+        """
         if self._fetch("get_task", id=part):
             return part
         rows = self._fetch("find_tasks", part=part)
         if not rows:
             raise AlluviumError(f"no task matches '{part}'; 'alluvium-like list' shows them")
         if len(rows) > 1:
+            named = self._fetch("find_named", name=part)
+            if len(named) == 1:
+                return str(named[0]["id"])
             some = ", ".join(row["id"] for row in rows[:5])
             raise AlluviumError(f"'{part}' matches several tasks: {some}; give more of the id")
         found: str = rows[0]["id"]

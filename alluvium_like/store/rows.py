@@ -3,7 +3,7 @@
 import sqlite3
 from dataclasses import fields
 
-from alluvium_like.lifecycle import Outcome, State, TaskKind
+from alluvium_like.lifecycle import LandingState, Outcome, State, TaskKind
 from alluvium_like.task import Attempt, Landing, Task
 
 _TASK_FIELDS = [f.name for f in fields(Task)]
@@ -29,4 +29,6 @@ def to_attempt(row: Row) -> Attempt:
 
 def to_landing(row: Row) -> Landing:
     """Make the record of one landing."""
-    return Landing(**{name: row[name] for name in _LANDING_FIELDS})
+    values = {name: row[name] for name in _LANDING_FIELDS}
+    values["state"] = LandingState(values["state"])
+    return Landing(**values)

@@ -22,7 +22,7 @@ from alluvium_like import __version__
 from alluvium_like.clock import utc_now
 from alluvium_like.config import load_config
 from alluvium_like.durable import fsync_dir, rename_noreplace
-from alluvium_like.errors import AlluviumError, UsageError
+from alluvium_like.errors import AlluviumError, GitFailed, UsageError, reason_of
 from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.bundle import present_commits, write_bundle
 from alluvium_like.gitrepo.locate import locate_owner
@@ -53,16 +53,19 @@ def back_up(workspace: Workspace, target: Path, *, force: bool, with_repo: bool)
     """Write the backup to `target`, which appears whole or not at all. Raises AlluviumError."""
     target = target.absolute()
     _check_target(workspace, target, force=force)
-    with tempfile.TemporaryDirectory(prefix=".alluvium-backup-", dir=target.parent) as folder:
-        part = Path(folder) / "archive"
-        with part.open("xb") as stream, Writer(stream) as writer:
-            part.chmod(0o600)
-            tasks = _Backup(workspace, writer, Path(folder)).save(with_repo=with_repo)
-            stream.flush()
-            with step("backup.sync"):
-                os.fsync(stream.fileno())
-            size = stream.tell()
-        _publish(part, target, force=force)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".alluvium-backup-", dir=target.parent) as folder:
+            part = Path(folder) / "archive"
+            with part.open("xb") as stream, Writer(stream) as writer:
+                part.chmod(0o600)
+                tasks = _Backup(workspace, writer, Path(folder)).save(with_repo=with_repo)
+                stream.flush()
+                with step("backup.sync"):
+                    os.fsync(stream.fileno())
+                size = stream.tell()
+            _publish(part, target, force=force)
+    except (OSError, GitFailed) as error:
+        raise AlluviumError(f"{target}: no backup was made: {reason_of(error)}") from error
     return Saved(target, size, tasks, tuple(writer.skipped))
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from alluvium_like.gitrepo.audit import Landings
 from alluvium_like.gitrepo.harvest import task_ref
 from alluvium_like.gitrepo.runner import full_ref
-from alluvium_like.lifecycle import ENDED, TRANSITIONS, Outcome, State
+from alluvium_like.lifecycle import ENDED, TRANSITIONS, LandingState, Outcome, State
 from alluvium_like.store.rows import Row
 from alluvium_like.task import Attempt, Task
 
@@ -98,7 +98,7 @@ def task_of_ref(ref: str) -> str | None:
 
 def is_open(landing: Row) -> bool:
     """Tell whether a landing is under way or has to wait."""
-    return landing["state"] in ("prepared", "blocked")
+    return landing["state"] in (LandingState.PREPARED, LandingState.BLOCKED)
 
 
 def check_folders(facts: Facts) -> Iterator[Finding]:
@@ -193,9 +193,10 @@ def check_history(facts: Facts) -> Iterator[Finding]:
             yield Finding(Kind.HISTORY, task.id, f"landed {len(line)} times: {some}", advice)
         if line and task.state not in (State.DONE, State.INTEGRATING):
             problem = f"is {task.state}, and {base} holds it as {line[0][:10]}"
-            advice = "leave it as it is"
-            if task.state is not State.CANCELLED:
-                advice = f"'alluvium-like cancel {task.id}', or it may be done twice"
+            if task.state is State.CANCELLED:
+                yield Finding(Kind.HISTORY, task.id, problem, "leave it as it is")
+                continue
+            advice = f"'alluvium-like cancel {task.id}', or it may be done twice"
             yield Finding(Kind.LANDED_ALREADY, task.id, problem, advice)
 
 
@@ -232,7 +233,7 @@ def _check_open(facts: Facts, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
             yield f"is open, and {row['task_id']} is done", _BACKUP
     if any(row["task_state"] != State.INTEGRATING for row in rows):
         return  # one was withdrawn: the lane gives the landing up at its next look
-    for row in rows if rows[0]["state"] == "blocked" else ():
+    for row in rows if rows[0]["state"] == LandingState.BLOCKED else ():
         ref = candidate_ref(row["task_id"])
         if facts.refs is not None and facts.refs.get(ref) != row["commit_id"]:
             problem = f"waits to land {row['commit_id'][:10]}, and {ref} does not name it"

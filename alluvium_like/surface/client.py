@@ -4,12 +4,13 @@ import json
 import socket
 from collections.abc import Mapping
 
-from alluvium_like.errors import AlluviumError, DaemonUnreachable
+from alluvium_like.errors import AlluviumError, DaemonSilent, DaemonUnreachable
 from alluvium_like.lock import is_locked
 from alluvium_like.surface.protocol import reachable
 from alluvium_like.workspace import Workspace
 
 _TIMEOUT_SECONDS = 60.0
+_LOOK_SECONDS = 2.0
 Json = dict[str, object]
 
 
@@ -36,17 +37,32 @@ def call(
                 if until_closed:
                     stream.read()
     except TimeoutError as error:
-        raise DaemonUnreachable(
-            f"the daemon did not answer within {timeout_seconds:g} s; see {workspace.log_file}"
+        raise DaemonSilent(
+            f"the daemon did not answer within {timeout_seconds:g} s; see {workspace.log_file}; "
+            "'alluvium-like stop --force' ends one that hangs"
         ) from error
     except OSError as error:
         if not is_locked(workspace):
             raise DaemonUnreachable(f"no daemon runs in {workspace.root}") from error
-        raise DaemonUnreachable(
-            f"{workspace.socket}: {error.strerror}; the daemon is starting or stopping, or does "
-            "not belong to you"
-        ) from error
+        why = (
+            "the daemon does not belong to you"
+            if isinstance(error, PermissionError)
+            else "the daemon starts or stops now, or somebody took its socket away and it makes "
+            "it again within a minute: try again"
+        )
+        raise DaemonUnreachable(f"{workspace.socket}: {error.strerror}; {why}") from error
     return _result(line)
+
+
+def is_silent(workspace: Workspace) -> bool:
+    """Tell whether the daemon can be reached and says nothing."""
+    try:
+        call(workspace, "ping", timeout_seconds=_LOOK_SECONDS)
+    except DaemonSilent:
+        return True
+    except AlluviumError:
+        return False
+    return False
 
 
 def _result(line: bytes) -> Json:

@@ -14,7 +14,7 @@ import anyio
 
 from alluvium_like.config import Config, load_config
 from alluvium_like.errors import AlluviumError, ConfigError, RepositoryError
-from alluvium_like.gitrepo.checkouts import UNFINISHED
+from alluvium_like.gitrepo.checkouts import unfinished_in
 from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.owner import OwnerRepository, inspect_repository
 from alluvium_like.gitrepo.remote import Unreachable, open_remote
@@ -119,20 +119,15 @@ def _repository(workspace: Workspace, config: Config) -> Iterator[Check]:
         yield Check("repository", Status.FAIL, str(error), fix)
         return
     yield Check("repository", Status.OK, f"{found.path}, base branch {found.base_branch}")
-    yield from _unfinished(found)
+    if under_way := unfinished_in(found.git_dir):
+        message = f"unfinished: {', '.join(under_way)}; landing may have to wait"
+        fix = f"finish or abort it in {found.path}"
+        yield Check("unfinished work", Status.WARN, message, fix)
     yield from _locks(found)
     if found.partial:
         message = "a partial clone: what is missing of its history cannot be reverted or packed"
         yield Check("history", Status.WARN, message, "clone it without --filter")
     yield from _remote(found, config.integration.push)
-
-
-def _unfinished(found: OwnerRepository) -> Iterator[Check]:
-    under_way = [what for name, what in UNFINISHED.items() if (found.git_dir / name).exists()]
-    if under_way:
-        message = f"unfinished: {', '.join(under_way)}; landing may have to wait"
-        fix = f"finish or abort it in {found.path}"
-        yield Check("unfinished work", Status.WARN, message, fix)
 
 
 def _locks(found: OwnerRepository) -> Iterator[Check]:

@@ -60,6 +60,7 @@ def collect(workspace: Workspace) -> Document:
 
 
 async def _collect(workspace: Workspace, limits: Retention) -> list[Removal]:
+    workspace.require_store()
     store = await Store.open(workspace.database)
     try:
         git = Git(await store.get_meta("workspace_id"))

@@ -18,6 +18,7 @@ def act_offline(workspace: Workspace, method: str, params: Mapping[str, str]) ->
 
 
 async def _act(workspace: Workspace, method: str, params: Mapping[str, str]) -> None:
+    workspace.require_store()
     store = await Store.open(workspace.database)
     try:
         await getattr(Actions(workspace, store, Wakes(), Runs()), method)(**params)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from alluvium_like.deletion import empty
-from alluvium_like.durable import fsync_dir, rename_noreplace
+from alluvium_like.durable import fsync_dir
 from alluvium_like.errors import AlluviumError, DaemonRunning
 from alluvium_like.failpoint import step
 from alluvium_like.guarded import open_folder, read_regular
 from alluvium_like.lock import workspace_lock
 from alluvium_like.stages.trash import disk_size, throw_away
+from alluvium_like.surface.submit import publish
 from alluvium_like.task import display_name
 from alluvium_like.workspace import Workspace
 
@@ -89,10 +90,9 @@ def release(workspace: Workspace, entry: Entry) -> list[str]:
         raise AlluviumError(f"{entry.name} holds nothing but its reason; 'quarantine drop' ends it")
     is_item = entry.items == (entry.path.name,) and not entry.note
     folder = entry.path.parent if is_item else entry.path
-    names = [_publish(folder / item, item, workspace.inbox) for item in entry.items]
-    for changed in (workspace.inbox, folder):
-        with step("release.sync_folder"):
-            fsync_dir(changed)
+    names = [publish(folder / item, workspace.inbox, item) for item in entry.items]
+    with step("release.sync_folder"):
+        fsync_dir(folder)
     if not is_item and not _beside(entry.path, entry.note):
         throw_away(workspace.quarantine, [entry.path.name], workspace.trash)
     return [_shown(name) for name in names]
@@ -157,19 +157,6 @@ def _said(text: str, key: str) -> list[str]:
 
 def _beside(folder: Path, note: str) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name != note)  # noqa: PTH208 - names alone
-
-
-def _publish(source: Path, name: str, inbox: Path) -> str:
-    stem, dot, suffix = name.partition(".")
-    for number in range(1, 1000):
-        wanted = name if number == 1 else f"{stem}-{number}{dot}{suffix}"
-        try:
-            with step("release.rename"):
-                rename_noreplace(source, inbox / wanted)
-        except FileExistsError:
-            continue
-        return wanted
-    raise AlluviumError(f"the inbox holds too many items named like {_shown(name)}")
 
 
 def _shown(name: str) -> str:

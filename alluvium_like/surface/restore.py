@@ -21,7 +21,7 @@ import anyio
 from alluvium_like.config import load_config
 from alluvium_like.deletion import empty
 from alluvium_like.durable import fsync_dir, rename_noreplace, sync_file_system
-from alluvium_like.errors import ConfigError, WorkspaceError
+from alluvium_like.errors import AlluviumError, ConfigError, GitFailed, WorkspaceError, reason_of
 from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.bundle import (
     fill_work_tree,
@@ -88,10 +88,13 @@ def restore(archive: Path, path: Path) -> Restored:
             landed = sum(finding.kind is Kind.LANDED_ALREADY for finding in findings)
             if workspace.database.exists():
                 anyio.run(_let_go, workspace, landed)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             empty(part.root, lambda: False)
             part.root.rmdir()
+        if isinstance(error, OSError | GitFailed):
+            reason = f"{workspace.root}: nothing was restored: {reason_of(error)}"
+            raise AlluviumError(reason) from error
         raise
     made_at = str(contents.manifest.get("made_at"))
     counted = sum(1 for _ in workspace.tasks.iterdir())

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from alluvium_like.errors import AlluviumError
+from alluvium_like.errors import AlluviumError, reason_of
 from alluvium_like.log import get_logger
+from alluvium_like.place import Place
+from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
 from alluvium_like.surface.protocol import reachable
-from alluvium_like.workspace import Workspace
 
 log = get_logger(__name__)
 
@@ -25,18 +27,57 @@ Method = Callable[..., Awaitable[dict[str, object]]]
 
 
 async def serve_control(
-    workspace: Workspace,
+    parts: Parts,
     methods: dict[str, Method],
-    troubled: Callable[[BaseException], object],
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer until cancelled. Only the holder of the workspace's lock may call this.
 
-    `troubled` is told why a caller has to wait: for want of descriptors, say.
+    A socket that somebody took away is made again, once what is the daemon's own is in its place.
     """
-    await anyio.Path(workspace.socket).unlink(missing_ok=True)
+    async with anyio.create_task_group() as answers:
+        await _listen(parts, methods, answers, task_status)
+        while True:
+            try:
+                await parts.mend()
+                await _listen(parts, methods, answers)
+            except (AlluviumError, OSError) as error:
+                parts.health.tell(error)
+                await parts.wakes.control.wait(SLOW_LOOK_SECONDS)
 
+
+async def _listen(
+    parts: Parts,
+    methods: dict[str, Method],
+    answers: anyio.abc.TaskGroup,
+    task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Make the socket and accept callers until it is not there any more."""
+    place = parts.workspace.socket
+    await anyio.Path(place).unlink(missing_ok=True)
+    with reachable(place) as path:
+        listener = await anyio.create_unix_listener(path, mode=0o600)
+    made = await anyio.to_thread.run_sync(Place.of, place)
+    try:
+        async with listener, anyio.create_task_group() as accepting:
+            accepting.start_soon(_accept_all, parts, methods, listener, answers)
+            task_status.started()
+            while await anyio.to_thread.run_sync(made.is_there):
+                await parts.wakes.control.wait(SLOW_LOOK_SECONDS)
+            accepting.cancel_scope.cancel()
+            log.warning("socket_gone", socket=str(place))
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(made.remove)
+
+
+async def _accept_all(
+    parts: Parts,
+    methods: dict[str, Method],
+    listener: anyio.abc.SocketListener,
+    answers: anyio.abc.TaskGroup,
+) -> None:
     async def answer(link: anyio.abc.SocketStream) -> None:
         async with link:
             try:
@@ -48,20 +89,12 @@ async def serve_control(
             except anyio.DelimiterNotFound:
                 log.warning("request_too_long", limit=_LONGEST_REQUEST)
 
-    with reachable(workspace.socket) as path:
-        listener = await anyio.create_unix_listener(path, mode=0o600)
-    try:
-        async with listener, anyio.create_task_group() as answers:
-            task_status.started()
-            while True:
-                try:
-                    answers.start_soon(answer, await listener.accept())
-                except anyio.BrokenResourceError as error:  # the caller stays in the queue
-                    troubled(error.__cause__ or error)
-                    await anyio.sleep(_BACK_OFF_SECONDS)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.Path(workspace.socket).unlink(missing_ok=True)
+    while True:
+        try:
+            answers.start_soon(answer, await listener.accept())
+        except anyio.BrokenResourceError as error:  # the caller stays in the queue
+            parts.health.tell(error.__cause__ or error)
+            await anyio.sleep(_BACK_OFF_SECONDS)
 
 
 async def _answer_all(link: anyio.abc.SocketStream, methods: dict[str, Method]) -> None:
@@ -86,6 +119,7 @@ async def _answer(line: bytes, methods: dict[str, Method]) -> dict[str, object]:
         return {"result": await method(**params)}
     except AlluviumError as error:
         return {"error": str(error), "exit_code": error.exit_code}
-    except Exception:  # the one catch-all of this loop: nobody's request ends the daemon
+    except Exception as error:  # the one catch-all of this loop: nobody's request ends the daemon
         log.exception("request_failed", method=request["method"])
-        return {"error": "the daemon stumbled over this; see logs/daemon.jsonl", "exit_code": 1}
+        text = f"the daemon stumbled over this: {reason_of(error)}; see logs/daemon.jsonl"
+        return {"error": text, "exit_code": 1}

@@ -5,15 +5,18 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from alluvium_like.lock import is_locked, read_pid
+from alluvium_like.clock import utc_now
+from alluvium_like.errors import PlaceLost
+from alluvium_like.lock import is_locked, shown_pid
 from alluvium_like.store.reader import StoreReader
+from alluvium_like.surface.client import is_silent
 from alluvium_like.task import REPOSITORY
-from alluvium_like.trouble import Told, read_board
+from alluvium_like.trouble import Told, Trouble, explain, read_board
 from alluvium_like.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class Notice:
     """Something that holds for the daemon as a whole."""
 
     name: str
@@ -27,6 +30,7 @@ class Status:
 
     root: Path
     running: bool
+    hung: bool
     pid: int | None
     tasks: dict[str, int]
     outcomes: dict[str, int]
@@ -34,14 +38,16 @@ class Status:
     quarantine: int
     base_branch: str
     landing: str
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Notice, ...]
     degraded: tuple[Told, ...]
 
     @property
     def state(self) -> str:
-        """The daemon in one word: stopped, running, or degraded for want of something."""
+        """The daemon in one word: stopped, running, degraded for want of something, or hung."""
         if not self.running:
             return "stopped"
+        if self.hung:
+            return "hung"
         return "degraded" if self.degraded else "running"
 
     def document(self) -> dict[str, object]:
@@ -65,13 +71,19 @@ class Status:
 
 
 def read_status(workspace: Workspace) -> Status:
-    """Read the status. Raises StoreError when the store cannot be read."""
+    """Read the status, and ask the daemon for a sign of life.
+
+    Raises StoreError when the store cannot be read, WorkspaceError when it is gone.
+    """
     running = is_locked(workspace)
+    if not running:
+        workspace.require_store()
     with StoreReader(workspace.database, older=True) as store:
         return Status(
             root=workspace.root,
             running=running,
-            pid=read_pid(workspace) if running else None,
+            hung=running and is_silent(workspace),
+            pid=shown_pid(workspace) if running else None,
             tasks=store.counts(),
             outcomes=store.outcomes(),
             inbox=_count(workspace.inbox, *_told_to_ignore(store)),
@@ -79,10 +91,18 @@ def read_status(workspace: Workspace) -> Status:
             base_branch=store.base_branch(),
             landing=next((row["reason"] for row in store.waiting_to_land(REPOSITORY)), ""),
             conditions=tuple(
-                Condition(row["name"], row["reason"], row["since"]) for row in store.conditions()
+                Notice(row["name"], row["reason"], row["since"]) for row in store.conditions()
             ),
-            degraded=read_board(workspace.board) if running else (),
+            degraded=_degraded(workspace) if running else (),
         )
+
+
+def _degraded(workspace: Workspace) -> tuple[Told, ...]:
+    """Return what the daemon lacks; without its own folder it cannot show that itself."""
+    if workspace.lock_file.exists():
+        return read_board(workspace.board)
+    gone = PlaceLost(f"{workspace.lock_file}: was moved away or removed under the daemon")
+    return (Told(Trouble.FOLDERS, explain(Trouble.FOLDERS, gone), utc_now()),)
 
 
 def ignored_names(workspace: Workspace) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from alluvium_like.durable import fsync_dir, rename_noreplace
 from alluvium_like.errors import AlluviumError, UsageError
 from alluvium_like.failpoint import step
 from alluvium_like.surface.status import ignored_names
+from alluvium_like.task import display_name
 from alluvium_like.workspace import Workspace
 
 EXAMPLE = b"""\
@@ -29,7 +30,7 @@ def submit_text(workspace: Workspace, name: str, data: bytes) -> str:
             stream.flush()
             with step("submit.sync_text"):
                 os.fsync(stream.fileno())
-        return _publish(workspace, part, name)
+        return publish(part, workspace.inbox, name)
 
 
 def submit_path(workspace: Workspace, source: Path, name: str = "") -> str:
@@ -50,11 +51,31 @@ def submit_path(workspace: Workspace, source: Path, name: str = "") -> str:
                 shutil.copy2(source, part)
             _sync_all(part)
         except shutil.Error as error:
-            raise AlluviumError(f"{source}: cannot be copied: {_first_trouble(error)}") from error
+            raise AlluviumError(f"{source}: cannot be copied: {_first_problem(error)}") from error
         except OSError as error:
             why = error.strerror or error
             raise AlluviumError(f"{source}: cannot be copied: {why}") from error
-        return _publish(workspace, part, name)
+        return publish(part, workspace.inbox, name)
+
+
+def publish(source: Path, inbox: Path, name: str) -> str:
+    """Rename something into the inbox, over nothing, for good; returns the name it got there.
+
+    Raises AlluviumError where too many are named like it, OSError where it cannot be moved.
+    """
+    stem, dot, suffix = name.partition(".")
+    for number in range(1, 1000):
+        wanted = name if number == 1 else f"{stem}-{number}{dot}{suffix}"
+        try:
+            with step("publish.rename"):
+                rename_noreplace(source, inbox / wanted)
+        except FileExistsError:
+            continue
+        with step("publish.sync_inbox"):
+            fsync_dir(inbox)
+        return wanted
+    shown = display_name(os.fsencode(name))
+    raise AlluviumError(f"the inbox holds too many items named like {shown}")
 
 
 def _check_name(workspace: Workspace, name: str) -> None:
@@ -83,22 +104,7 @@ def _part(workspace: Workspace) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def _publish(workspace: Workspace, part: Path, name: str) -> str:
-    stem, dot, suffix = name.partition(".")
-    for number in range(1, 1000):
-        wanted = name if number == 1 else f"{stem}-{number}{dot}{suffix}"
-        try:
-            with step("submit.rename"):
-                rename_noreplace(part, workspace.inbox / wanted)
-        except FileExistsError:
-            continue
-        with step("submit.sync_inbox"):
-            fsync_dir(workspace.inbox)
-        return wanted
-    raise AlluviumError(f"the inbox holds too many items named like {name}")
-
-
-def _first_trouble(error: shutil.Error) -> str:
+def _first_problem(error: shutil.Error) -> str:
     """Say in one line what `shutil` says of every entry that it could not copy."""
     entry, _, why = error.args[0][0]
     return f"{entry}: {why}"

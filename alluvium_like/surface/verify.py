@@ -78,8 +78,8 @@ def _look(workspace: Workspace, running: bool) -> list[Finding]:
     if repositories:  # else no daemon has started yet
         base = repositories[0]["base_branch"]
         facts = replace(facts, base_branch=base, named=named)
-        facts, troubles = anyio.run(_ask_git, workspace, facts)
-        findings += troubles
+        facts, more = anyio.run(_ask_git, workspace, facts)
+        findings += more
     return [*findings, *check_all(facts)]
 
 

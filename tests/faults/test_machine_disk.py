@@ -1,6 +1,7 @@
 """A disk that is full, for real: told, nothing lost, nobody blamed, and gone on with by itself."""
 
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -128,3 +129,19 @@ def test_an_agent_that_fills_the_disk_fails_by_itself_and_its_room_is_given_back
     assert small.wait_for("bad", "failed", "done")["state"] == "failed"
     assert small.wait_for("good", "done", "failed")["outcome"] == "merged"
     small.wait(lambda: not small.json("status")["degraded"], "well again")
+
+
+def test_a_backup_that_finds_no_room_is_told_in_one_line_with_its_place(small: Bed) -> None:
+    small.make(config=NO_FLOOR)
+    small.cli("run-once")
+    (small.inbox / "large").write_bytes(random.randbytes(2 * MEBIBYTE))
+    target = small.root.parent / "saved.tar.gz"
+    before = set(small.root.parent.iterdir())
+    for leave in (0, 8_192, MEBIBYTE):  # for nothing, not for the rows, not for the item
+        with full(small, leave):
+            said = small.cli("backup", str(target), code=1)
+        told = f"alluvium-like: {target}: no backup was made: No space left on device"
+        assert said.startswith(told)
+        assert said.count("\n") == 1
+        assert set(small.root.parent.iterdir()) == before
+    small.cli("backup", str(target))

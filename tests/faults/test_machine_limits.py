@@ -114,18 +114,24 @@ def test_without_processes_and_threads_it_waits_and_then_goes_on(users_bed: Bed)
     is_merged_once(bed, "t", "later")
 
 
-def test_an_inbox_that_is_mounted_read_only_keeps_its_items_until_it_is_not(bed: Bed) -> None:
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("inbox", "items cannot be taken out of it"), ("tasks", "items cannot be moved into it")],
+)
+def test_an_inbox_that_is_mounted_read_only_keeps_its_items_until_it_is_not(
+    bed: Bed, name: str, problem: str
+) -> None:
     bed.make(COMMIT)
     bed.drop("t")
-    inbox = str(bed.inbox)
-    for mount in (["--bind", inbox, inbox], ["-o", "remount,ro,bind", inbox]):
+    folder = str(bed.root / name)
+    for mount in (["--bind", folder, folder], ["-o", "remount,ro,bind", folder]):
         if subprocess.run(["mount", *mount], capture_output=True, check=False).returncode:
             pytest.skip("mounting is not allowed here")
     try:
         bed.start()
-        wait_until_told(bed, "inbox", "items cannot be taken out of it")
+        wait_until_told(bed, "inbox", f"{problem}: {folder}; let the daemon read and write this")
         assert (bed.inbox / "t").read_text() == "please"
         assert bed.json("status")["quarantine"] == 0
     finally:
-        subprocess.run(["umount", inbox], check=True)
+        subprocess.run(["umount", folder], check=True)
     is_merged_once(bed, "t")

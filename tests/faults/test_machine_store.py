@@ -98,7 +98,7 @@ def test_a_store_that_turns_out_damaged_ends_the_daemon_and_is_left_as_it_is(bed
     bed.drop("next")
     assert served.ends_within(30)
     said = (bed.root / "logs" / "daemon.err").read_text()
-    assert "the file was left as it is: move it away or restore a backup" in said
+    assert "the file was left as it is: restore a backup into an empty folder" in said
     assert len(said.splitlines()) == 1
     assert database(bed).read_bytes() == damaged
     assert "restore a backup" in bed.cli("start", code=1)

@@ -30,7 +30,7 @@ def test_a_folder_that_cannot_be_used_is_told_and_waited_for(bed: Bed) -> None:
     bed.drop("t")
     bed.wait(lambda: reasons(bed).get("folders", "") != "", "told")
     assert str(workshops) in reasons(bed)["folders"]
-    assert "give the daemon this folder of its own back" in reasons(bed)["folders"]
+    assert "cannot be made again: File exists; give it back" in reasons(bed)["folders"]
     assert bed.task("t")["state"] in ("queued", "running")
     workshops.unlink()
     task = bed.wait_for("t", "done", "failed", "needs_human")

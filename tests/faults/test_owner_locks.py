@@ -14,11 +14,12 @@ import pytest
 from owner_place import ENVIRONMENT, LANDED, Place, commit, git, lost, lost_beside, write
 
 from alluvium_like.errors import GitFailed
+from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.landing import Landed
 from alluvium_like.gitrepo.locks import clear_locks
 from alluvium_like.gitrepo.objects import update_refs
-from alluvium_like.gitrepo.runner import Completed, Git
+from alluvium_like.gitrepo.runner import Git
 from alluvium_like.gitrepo.talk import Pipe
 
 LOCKS = ["index.lock", "HEAD.lock", "refs/heads/main.lock", "ORIG_HEAD.lock"]

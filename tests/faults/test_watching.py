@@ -173,7 +173,7 @@ async def test_a_network_mount_is_polled_unless_somebody_knows_better(
 ) -> None:
     monkeypatch.setattr("alluvium_like.inbox.mounts.type_of", lambda folder: kind)
     async with Watcher(tmp_path, Wake()) as watcher:
-        assert (watcher._observer is None, watcher.trouble) == (polls, None)
+        assert (watcher._observer is None, watcher.failure) == (polls, None)
         watcher.how = "events"
         await watcher.rewatch()
         assert watcher.alive()
@@ -188,10 +188,10 @@ async def test_a_folder_that_may_not_be_read_yet_is_not_taken_for_watched(
 ) -> None:
     monkeypatch.setattr("alluvium_like.inbox.watch.os.access", lambda *_: False)  # we may be root
     async with Watcher(tmp_path, Wake()) as watcher:
-        assert isinstance(watcher.trouble, PermissionError)
+        assert isinstance(watcher.failure, PermissionError)
         monkeypatch.undo()
         assert await watcher.rewatch()
-        assert watcher.trouble is None
+        assert watcher.failure is None
 
 
 def test_an_inbox_that_is_removed_replaced_or_a_link_is_gone_on_with(bed: Bed) -> None:

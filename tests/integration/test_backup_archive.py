@@ -507,7 +507,7 @@ def test_a_full_disk_while_restoring_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("alluvium_like.surface.restore.sync_file_system", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(AlluviumError, match="new: nothing was restored: No space"):
         restore(file, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
 

@@ -1,14 +1,16 @@
 """What coupling asks a person about: the history that lands, and what an agent made of others'."""
 
+import re
 import subprocess
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from alluvium_like.config.load import parse_config
+from alluvium_like.errors import RepositoryError
 from alluvium_like.lifecycle import State
 from alluvium_like.stages.integrate.couple import couple
 from alluvium_like.stages.opening import open_parts
@@ -27,10 +29,14 @@ class Bench:
     parts: Parts
     owner: Path
 
-    def git(self, *args: str) -> str:
-        who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    def git(self, *args: str, stdin: str = "") -> str:
         done = subprocess.run(
-            ["git", *who, *args], cwd=self.owner, capture_output=True, text=True, check=True
+            ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *args],
+            cwd=self.owner,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return done.stdout.strip()
 
@@ -115,6 +121,7 @@ async def bench(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
     owner = space.root / "repo"
     owner.mkdir(parents=True)
     space.make_folders()
+    space.lock_file.touch()
     bench = Bench(cast(Parts, None), owner)
     bench.git("init", "-q", "-b", "main")
     bench.commit({"shared": "1\n", CI: "1\n2\n3\n4\n5\n", "x": "x\n"})
@@ -205,3 +212,42 @@ async def test_where_it_is_no_longer_known_what_others_pushed_all_of_it_is_asked
     task = await bench.upstream(pulled, bench.merge(pulled, "main", {"shared": "both\n"}))
     await bench.parts.store.set_meta(pulled_key("default"), f"another {pulled}")
     assert await bench.asked(task) == f"touches protected paths: {CI}"
+
+
+def submodule(name: str = "x", path: str = "x", url: str = "./x") -> str:
+    return f'[submodule "{name}"]\n\tpath = {path}\n\turl = {url}\n'
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        (".gitmodules", submodule(url="-u./payload"), "disallowed submodule url: -u./payload"),
+        (".gitmodules", submodule(path="-x"), "disallowed submodule path: -x"),
+        (".gitmodules", submodule(name="../../x"), "disallowed submodule name: ../../x"),
+        ("a/.gitattributes", "x" * 3000 + " text", "too long lines"),
+        ("a/.gitattributes", "# x\n" * 2_600_000, "a/.gitattributes is larger than 10_000_000"),
+    ],
+    ids=["url", "path", "name", "line", "size"],
+)
+async def test_a_file_that_git_refuses_does_not_land_and_no_leave_helps(
+    bench: Bench, file: str, text: str, why: str
+) -> None:
+    head = bench.commit({file: text})
+    task = replace(await bench.item(head), approved_commit=head)
+    with pytest.raises(RepositoryError, match=re.escape(why)):
+        await couple(bench.parts, task, bench.parts.integration.seen)
+
+
+async def test_a_link_in_the_place_of_gitmodules_does_not_land(bench: Bench) -> None:
+    blob, first = bench.git("rev-parse", "HEAD:x"), bench.git("rev-parse", "HEAD")
+    tree = bench.git("mktree", stdin=f"120000 blob {blob}\t.gitmodules\n")
+    head = bench.git("commit-tree", "-p", first, "-m", "work", tree)
+    task = await bench.item(head)
+    with pytest.raises(RepositoryError, match=r"\.gitmodules is a symbolic link"):
+        await couple(bench.parts, task, bench.parts.integration.seen)
+
+
+async def test_a_submodule_that_git_takes_needs_leave_alone(bench: Bench) -> None:
+    head = bench.commit({".gitmodules": submodule(), ".gitattributes": "* text\n"})
+    task = replace(await bench.item(head), approved_commit=head)
+    assert await bench.asked(task) == ""

@@ -114,8 +114,8 @@ async def test_a_fifo_where_git_reads_the_files_is_named(place: Place, name: str
     work(workshop.tree)
     IN_TREE[name](workshop.tree)
     found = await take_in(place, workshop)
-    assert "a FIFO stands where git reads " in found.trouble
-    assert found.trouble.endswith(name)
+    assert "a FIFO stands where git reads " in found.problem
+    assert found.problem.endswith(name)
 
 
 def a_fifo_object(workshop: Workshop, loose: Path) -> None:
@@ -184,7 +184,7 @@ async def test_a_workshop_that_git_would_trip_over_is_not_fetched_from(
     spoil(workshop, loose)
     assert " stands where git reads the workshop's " in find_tampering(workshop, place.source())
     found = await take_in(place, workshop)
-    assert " stands where git reads the workshop's " in found.trouble
+    assert " stands where git reads the workshop's " in found.problem
 
 
 async def test_what_git_does_not_open_is_nobodys_business(place: Place) -> None:
@@ -207,7 +207,7 @@ async def test_what_git_does_not_open_is_nobodys_business(place: Place) -> None:
     assert not find_tampering(workshop, place.source())
     assert not find_obstacle(workshop)
     found = await take_in(place, workshop)
-    assert not found.trouble
+    assert not found.problem
     assert found.changed
 
 
@@ -228,7 +228,7 @@ async def test_a_locked_worktree_is_read_all_the_same(place: Place) -> None:
     work(workshop.tree)
     workshop.tree.chmod(0)
     found = await take_in(place, workshop)
-    assert not found.trouble
+    assert not found.problem
     assert found.changed
     assert workshop.tree.stat().st_mode & 0o700 == 0o700
 
@@ -243,9 +243,19 @@ async def test_folders_as_deep_as_can_be_end_nothing(place: Place, depth: int) -
         assert f"task/{workshop.name}" in read_branches(workshop)
         assert (await take_in(place, workshop)).changed
     else:
-        assert "too long" in (await take_in(place, workshop)).trouble
+        assert "too long" in (await take_in(place, workshop)).problem
         assert "too long" in find_obstacle(workshop)
     await place.pool.give_back(workshop)
     await place.tend()
     empty(place.root / "trash", lambda: False)
     assert not list((place.root / "trash").iterdir())
+
+
+async def test_commits_that_git_refuses_are_not_taken_in_by_another_way(place: Place) -> None:
+    workshop = await place.take("one")
+    text = '[submodule "x"]\n\tpath = x\n\turl = -u./payload\n'
+    (workshop.tree / ".gitmodules").write_text(text)
+    commit(workshop)
+    found = await take_in(place, workshop)
+    assert "the agent's commits cannot be fetched: " in found.problem
+    assert "disallowed submodule url: -u./payload" in found.problem

@@ -44,5 +44,5 @@ async def test_below_the_floor_nothing_is_taken_until_the_machine_is_well_again(
             parts.wakes.set_all()
             while sum((await parts.store.counts()).values()) < 3:
                 await parts.wakes.idle.wait(0.1)
-        parts.runs.stopping = True
+        parts.runs.stop_asked.set()
         parts.wakes.intake.set()

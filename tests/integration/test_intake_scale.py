@@ -116,7 +116,7 @@ async def test_events_do_not_have_a_full_inbox_listed_for_each_of_them(
             await anyio.sleep(0.005)
             parts.wakes.intake.set()
         assert 2 <= looks <= 6
-        parts.runs.stopping = True
+        parts.runs.stop_asked.set()
         parts.wakes.intake.set()
 
 
@@ -185,6 +185,7 @@ async def test_how_far_the_histories_are_written_is_stored_within_a_long_catchin
     async with opened(tmp_path) as parts:
         async with parts.store.transaction("tested") as tx:
             for number in range(count):
+                parts.workspace.task(f"t{number}").root.mkdir()
                 await tx.run("create_task", id=f"t{number}", name="", priority=0, input_seal="")
         real = parts.store.set_meta
 
@@ -207,6 +208,7 @@ async def test_after_a_crash_many_histories_are_whole_again(tmp_path: Path) -> N
         await Notify(parts).catch_up()
         async with parts.store.transaction("tested") as tx:
             for number in range(250):
+                parts.workspace.task(f"t{number}").root.mkdir()
                 await tx.run("create_task", id=f"t{number}", name="", priority=0, input_seal="")
         await Notify(parts)._follow()  # written, and not stored how far
         await Notify(parts).catch_up()

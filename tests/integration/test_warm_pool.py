@@ -386,7 +386,7 @@ async def test_the_warmer_stops_in_the_middle_of_cleaning(place: Place) -> None:
     ignored(workshop.tree)
     await place.pool.give_back(workshop)
     stage = Stage(place)
-    stage.runs.stopping = True
+    stage.runs.stop_asked.set()
     with pytest.raises(Interrupted):
         await Warmer(stage.parts)._look()
     assert not place.pool._pool[0].clean

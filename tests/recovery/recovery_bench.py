@@ -53,6 +53,7 @@ async def make_template(root: Path) -> Template:
     """Land a task called `earlier`, make the commits of another one, and the owner's four bases."""
     workspace = Workspace(root / "ws")
     workspace.make_folders()
+    workspace.lock_file.touch()
     workspace.repo.mkdir()
     git(workspace.repo, "init", "-q", "-b", "main", "--template=")
     owner_commits(workspace.repo, "first")

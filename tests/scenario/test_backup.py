@@ -132,6 +132,11 @@ def test_work_that_landed_after_the_backup_is_not_done_again_unasked(bed: Bed, f
     assert "paused: look at these tasks first" in said
     assert "have landed since" in json.dumps(new.json("status")["conditions"])
     new.cli("cancel", new.task("t")["id"])
+    new.cli("backup", str(file), "--force")
+    _, said = restore(new, file, "third")
+    assert "is cancelled, and main holds it as" in said
+    assert "leave it as it is" in said
+    assert "paused" not in said, "there is nothing to look at before it may go on"
     new.cli("resume")
     new.cli("run-once")
     landed = bed.git("log", "--format=%(trailers:key=Task-Id,valueonly)", "main", cwd=repo)

@@ -12,7 +12,7 @@ WORK = 'echo work > "$ALLUVIUM_TASK_ID.txt"; git add -A; git commit -q -m "Add t
     ("deed", "states"),
     [
         ("git update-ref \"refs/heads/x$(printf '\\342\\200\\250')y\" HEAD", {"done"}),
-        ('rm -rf "$ALLUVIUM_TASK_DIR"', {"done"}),
+        ('rm -rf "$ALLUVIUM_TASK_DIR"', {"needs_human"}),
         ('rm -rf "$ALLUVIUM_AGENT_DIR"; ln -s /tmp "$ALLUVIUM_AGENT_DIR"', {"done"}),
         ('rm -rf "$(git rev-parse --git-common-dir)"', {"needs_human"}),
         ('cd ..; rm -rf "$ALLUVIUM_WORKTREE"; ln -s / "$ALLUVIUM_WORKTREE"', {"needs_human"}),

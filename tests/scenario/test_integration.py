@@ -1,6 +1,8 @@
 """What the integrator does with ready work: merges, tests, revisions, the owner's repository."""
 
+import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -380,3 +382,27 @@ def test_forty_tasks_dropped_at_once_all_land(bed: Bed) -> None:
     assert len(bed.base_log()) == before + 40
     assert len(bed.landed_task_ids()) == 40
     assert bed.git("status", "--porcelain") == ""
+
+
+def test_work_without_a_common_history_is_put_to_a_person_in_words(bed: Bed) -> None:
+    bed.make(
+        """
+        git checkout -q --orphan alone
+        echo mine > mine
+        git add mine
+        git commit -q -m "A history of its own"
+        """
+    )
+    bed.start()
+    base = bed.git("rev-parse", "main").strip()
+    bed.drop("t")
+    task = bed.wait_for("t", "needs_human", "done", "failed")
+    words = task["reason"].removeprefix("cannot be merged: ")
+    assert re.fullmatch(f"commits {base[:12]} and [0-9a-f]{{12}} have no history in common", words)
+    (asked,) = task["checkpoints"]
+    assert words in asked["question"]
+    log = (bed.root / "logs" / "daemon.jsonl").read_text()
+    records = [json.loads(line) for line in log.splitlines()]
+    (told,) = [record for record in records if record["event"] == "task_not_coupled"]
+    assert told["error"] == words
+    assert "exception" not in told

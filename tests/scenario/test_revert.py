@@ -51,9 +51,11 @@ def test_a_revert_is_taken_back_in_turn(bed: Bed) -> None:
     first = bed.git("rev-parse", "main^{tree}")
     bed.cli("revert", "undo")
     assert outcome(bed, "revert-undo") == "done/merged"
-    bed.cli("revert", bed.task("revert-undo")["id"])
+    bed.cli("revert", "revert-undo")
     assert outcome(bed, "revert-revert-undo") == "done/merged"
     assert bed.git("rev-parse", "main^{tree}") == first
+    names = ("undo", "revert-undo", "revert-revert-undo")
+    assert [bed.json("show", name)["name"] for name in names] == list(names)
     bed.stop()
     bed.start()
     assert len(bed.landed_task_ids()) == 3

@@ -23,9 +23,9 @@ def facts(
     asked_human: bool = False,
     changed: bool = True,
     continued: bool = False,
-    trouble: str = "",
+    problem: str = "",
 ) -> AttemptFacts:
-    return AttemptFacts(ending, exit_code, claim, asked_human, changed, continued, trouble)
+    return AttemptFacts(ending, exit_code, claim, asked_human, changed, continued, problem)
 
 
 def test_every_state_has_a_row_and_can_be_reached() -> None:
@@ -52,7 +52,7 @@ def test_done_is_for_good_and_only_the_integrator_or_a_noop_gets_there() -> None
         (facts(claim=Claim.NEEDS_HUMAN), AttemptVerdict.ASK_HUMAN),
         (facts(asked_human=True, claim=Claim.SUCCEEDED), AttemptVerdict.ASK_HUMAN),
         (facts(claim=Claim.FAILED), AttemptVerdict.FAILED),
-        (facts(trouble="elsewhere"), AttemptVerdict.ASK_HUMAN),
+        (facts(problem="elsewhere"), AttemptVerdict.ASK_HUMAN),
         (facts(exit_code=3), AttemptVerdict.RETRY),
         (facts(exit_code=-9), AttemptVerdict.RETRY),
         (facts(Ending.TIMED_OUT, -15), AttemptVerdict.RETRY),
@@ -71,13 +71,13 @@ def test_nothing_but_a_clean_exit_ever_reaches_the_integrator() -> None:
     choices = itertools.product(
         Ending, (0, 1, -9, None), Claim, (True, False), (True, False), (True, False), ("", "x")
     )
-    for ending, code, claim, asked, changed, continued, trouble in choices:
+    for ending, code, claim, asked, changed, continued, problem in choices:
         verdict = judge_attempt(
-            AttemptFacts(ending, code, claim, asked, changed, continued, trouble)
+            AttemptFacts(ending, code, claim, asked, changed, continued, problem)
         )
         if verdict in (AttemptVerdict.TO_INTEGRATOR, AttemptVerdict.NOOP):
             assert ending is Ending.EXITED
             assert code == 0
             assert claim in (Claim.SUCCEEDED, Claim.NOTHING)
             assert not asked
-            assert not trouble
+            assert not problem

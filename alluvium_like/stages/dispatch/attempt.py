@@ -12,9 +12,10 @@ from dataclasses import replace
 import anyio.to_thread
 import structlog
 
+from alluvium_like import messages
 from alluvium_like.agents.evidence import NO_CLAIM, read_claim, read_question
 from alluvium_like.deletion import make_movable
-from alluvium_like.errors import AlluviumError
+from alluvium_like.errors import AlluviumError, PlaceLost
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, StopRequest, run_supervised
 from alluvium_like.failpoint import step
@@ -23,8 +24,9 @@ from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import own_path, place
 from alluvium_like.lifecycle import Ending
 from alluvium_like.log import get_logger
+from alluvium_like.place import Place
 from alluvium_like.stages.dispatch.prepare import Prepared, prepare
-from alluvium_like.stages.dispatch.tampering import Look, look_after, look_before
+from alluvium_like.stages.dispatch.tampering import Given, look_after, look_before
 from alluvium_like.stages.dispatch.verdict import Seen, conclude
 from alluvium_like.stages.parts import Parts
 from alluvium_like.task import Task
@@ -54,8 +56,9 @@ async def run_attempt(parts: Parts, task: Task, process_gone: Callable[[], None]
 async def _run_and_look(
     parts: Parts, task: Task, request: StopRequest, process_gone: Callable[[], None]
 ) -> Seen:
-    work, given = None, Look(task.input_seal)
+    work, given = None, Given(task.input_seal)
     try:
+        await parts.mend()
         given = await look_before(parts, task)
         if given.alarm:
             end = RunEnd(Ending.HELD, None, given.alarm, 0.0, 0)
@@ -64,9 +67,9 @@ async def _run_and_look(
             await parts.store.write("seal_input", id=task.id, input_seal=given.seal)
             task = replace(task, input_seal=given.seal)
         prepared = await prepare(parts, task)
+        home = await anyio.to_thread.run_sync(Place.of, parts.workspace.task(task.id).root)
     except (AlluviumError, OSError) as error:
-        machine = parts.health.tell(error) or await parts.health.tell_folders(parts.workspace)
-        ending = Ending.MACHINE if machine else Ending.NOT_STARTED
+        ending = Ending.MACHINE if await parts.tell(error) else Ending.NOT_STARTED
         if ending is Ending.NOT_STARTED:
             log.exception("attempt_not_prepared")
         end = RunEnd(ending, None, f"could not be prepared: {error}", 0.0, 0)
@@ -74,18 +77,40 @@ async def _run_and_look(
     else:
         end = await _run(parts, task, prepared, request)
         process_gone()
+        if end.ending is Ending.EXITED:
+            end = await _excused(parts, end)
         if end.ending not in (Ending.SHUTDOWN, Ending.MACHINE):
             given = await parts.health.through(lambda: look_after(parts, task))
+            there = await anyio.to_thread.run_sync(home.is_there)
+            if not there and end.ending is not Ending.CANCELLED:
+                end = replace(end, ending=Ending.HELD)
+                given = Given(task.input_seal, messages.folder_gone(task.id))
             failed = end.ending is not Ending.EXITED or end.exit_code != 0
             work = await _take_in(parts, task, prepared, failed=failed)
-        if work is not None and work.trouble:
+        if work is not None and work.problem:
             work = await _keep_workshop(parts, task, prepared, work)
-        await _clear_away(parts, prepared.workshop, whole=work is None or not work.trouble)
+        await _clear_away(parts, prepared.workshop, whole=work is None or not work.problem)
     agent_dir = parts.workspace.task(task.id).agent
     claim, question = await parts.health.through(
         lambda: anyio.to_thread.run_sync(lambda: (read_claim(agent_dir), read_question(agent_dir)))
     )
     return Seen(end, work, claim, question, given)
+
+
+async def _excused(parts: Parts, end: RunEnd) -> RunEnd:
+    """Excuse an agent that failed while something of the daemon's own was missing.
+
+    One that did well waits until it is there again.
+    """
+    if end.exit_code == 0:
+        await parts.health.through(parts.mend)
+        return end
+    try:
+        missing = "a folder of the daemon's own was missing" if await parts.mend() else ""
+    except PlaceLost as lost:
+        parts.health.tell(lost)
+        missing = str(lost)
+    return replace(end, ending=Ending.MACHINE, reason=missing) if missing else end
 
 
 async def _clear_away(parts: Parts, workshop: Workshop, *, whole: bool) -> None:
@@ -111,11 +136,11 @@ async def _keep_workshop(parts: Parts, task: Task, prepared: Prepared, work: Har
 
     try:
         await anyio.to_thread.run_sync(keep)
-    except OSError:  # it is gone: that is the trouble
+    except OSError:  # it is gone: that is the problem
         log.exception("workshop_not_kept")
         return work
-    kept = f"{work.trouble}; its repository is kept: tasks/{where}/workshop.git"
-    return replace(work, trouble=kept)
+    kept = f"{work.problem}; its repository is kept: tasks/{where}/workshop.git"
+    return replace(work, problem=kept)
 
 
 async def _write_patch(parts: Parts, task_id: str, work: Harvest) -> None:
@@ -127,11 +152,14 @@ async def _write_patch(parts: Parts, task_id: str, work: Harvest) -> None:
         log.exception("patch_not_written")
         return
 
-    def write() -> None:
-        with own_path(parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
-            place(folder, "patch.diff", diff)
+    ours = parts.workspace.task(task_id)
 
-    await parts.health.write_out(parts.workspace.task(task_id).system / "patch.diff", write)
+    def write() -> None:
+        if ours.is_there():
+            with own_path(parts.workspace.tasks, task_id, SYSTEM_NAME) as folder:
+                place(folder, "patch.diff", diff)
+
+    await parts.health.write_out(ours.system / "patch.diff", write)
 
 
 async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopRequest) -> RunEnd:
@@ -192,6 +220,7 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool
         except (AlluviumError, OSError) as error:
             if failed and trouble_of(error) is Trouble.DISK:
                 return _nothing_taken(prepared, error)
+            await parts.mend()  # raises where the task is not to blame, and then this is done again
             raise
 
     try:
@@ -203,4 +232,4 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool
 
 def _nothing_taken(prepared: Prepared, error: Exception) -> Harvest:
     start = prepared.start.commit
-    return Harvest(start, start, changed=False, trouble=str(error))
+    return Harvest(start, start, changed=False, problem=str(error))

@@ -10,21 +10,20 @@ from datetime import UTC, datetime
 import anyio
 import anyio.abc
 
-from alluvium_like.agents.evidence import NO_CLAIM
 from alluvium_like.clock import utc_after, utc_now
 from alluvium_like.errors import AlluviumError, StaleTransition, reason_of
-from alluvium_like.execution.process import RunEnd
 from alluvium_like.lifecycle import Condition, Ending, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.dispatch.attempt import run_attempt
-from alluvium_like.stages.dispatch.tampering import Look
-from alluvium_like.stages.dispatch.verdict import Seen, conclude, longest_pause
+from alluvium_like.stages.dispatch.verdict import longest_pause
+from alluvium_like.stages.lost import queue_again
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
 from alluvium_like.task import Task
 
 log = get_logger(__name__)
 
 _BACK_OFF_SECONDS = 5.0
+_NOBODY_HOLDS_IT = "the machine was in trouble; the attempt does not count: it was cut off"
 
 
 class Dispatch:
@@ -81,10 +80,7 @@ class Dispatch:
         for task in await self._parts.store.in_state(State.RUNNING):
             if task.id not in self._held:
                 await self._parts.warm.throw_away(self._parts.workshop(task.id))
-                lost = RunEnd(Ending.MACHINE, None, "nothing of it was held on to", 0.0, 0)
-                await conclude(
-                    self._parts, task, Seen(lost, None, NO_CLAIM, None, Look(task.input_seal))
-                )
+                await queue_again(self._parts.store, task, Ending.MACHINE, _NOBODY_HOLDS_IT)
         self._in_doubt = False
 
     async def _take_next(self) -> Task | None:
@@ -112,7 +108,7 @@ class Dispatch:
         try:
             await run_attempt(self._parts, task, release_slot)
         except Exception as error:
-            if self._parts.health.tell(error):
+            if await self._parts.tell(error):
                 self._in_doubt = True
             else:
                 log.exception("attempt_broke", task_id=task.id, attempt=task.attempt)

@@ -23,25 +23,27 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """The seal of `input/` as it is now, and what a person has to be told, empty where nothing."""
+class Given:
+    """What a task is given: the seal of `input/` as it is, and what a person has to be told of it,
+    empty where nothing.
+    """
 
     seal: str
     alarm: str = ""
 
 
-async def look_before(parts: Parts, task: Task) -> Look:
+async def look_before(parts: Parts, task: Task) -> Given:
     """Look before an attempt starts. Raises OSError."""
     planted = await anyio.to_thread.run_sync(_planted, parts, task)
     return await _look(parts, task, planted, attempts=task.attempt - 1)
 
 
-async def look_after(parts: Parts, task: Task) -> Look:
+async def look_after(parts: Parts, task: Task) -> Given:
     """Look when nothing of the attempt's processes is left. Raises OSError."""
     return await _look(parts, task, None, attempts=task.attempt)
 
 
-async def _look(parts: Parts, task: Task, change: Change | None, attempts: int) -> Look:
+async def _look(parts: Parts, task: Task, change: Change | None, attempts: int) -> Given:
     """Compare with the seal; `attempts` is how many of the task's own may have done it."""
     folder = parts.workspace.task(task.id).input
 
@@ -54,14 +56,14 @@ async def _look(parts: Parts, task: Task, change: Change | None, attempts: int) 
     seal, found = await anyio.to_thread.run_sync(compare)
     change = found or change
     if change is None:
-        return Look(seal)
+        return Given(seal)
     ran = await parts.store.rows("attempts_between", first=change.first, last=change.last)
     others = sorted({row["task_id"] for row in ran} - {task.id})
     own = any(row["task_id"] == task.id and row["number"] <= attempts for row in ran)
     log.warning("input_changed", what=change.what, first=change.first, last=change.last, ran=others)
     if own and not others:
-        return Look(seal)
-    return Look(seal, messages.input_changed(change.what, change.first, change.last, others, own))
+        return Given(seal)
+    return Given(seal, messages.input_changed(change.what, change.first, change.last, others, own))
 
 
 def _planted(parts: Parts, task: Task) -> Change | None:

@@ -21,7 +21,7 @@ from alluvium_like.lifecycle import (
     judge_attempt,
 )
 from alluvium_like.log import get_logger
-from alluvium_like.stages.dispatch.tampering import Look
+from alluvium_like.stages.dispatch.tampering import Given
 from alluvium_like.stages.parts import Parts
 from alluvium_like.store.transaction import Transaction
 from alluvium_like.task import Task
@@ -42,7 +42,7 @@ class Seen:
     work: Harvest | None
     claim: ClaimRead
     question: str | None
-    given: Look
+    given: Given
 
 
 async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
@@ -56,7 +56,7 @@ async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
             asked_human=seen.question is not None,
             changed=bool(work and work.changed),
             continued=bool(task.head_commit),
-            trouble=seen.given.alarm or (work.trouble if work else ""),
+            problem=seen.given.alarm or (work.problem if work else ""),
         )
     )
     reason = _reason(verdict, seen)
@@ -105,7 +105,7 @@ async def _move(
         case AttemptVerdict.NOOP:
             await step(to=State.DONE, outcome=Outcome.NOOP, summary=summary)
         case AttemptVerdict.ASK_HUMAN:
-            question = seen.question or (work.trouble if work else "") or summary
+            question = seen.question or (work.problem if work else "") or summary
             question = "\n\n".join(filter(None, (seen.given.alarm, question)))
             head = _taken(task, work)
             await tx.ask_human(
@@ -164,8 +164,8 @@ def _reason(verdict: AttemptVerdict, seen: Seen) -> str:
         case AttemptVerdict.NOOP:
             return "; ".join(filter(None, ("the agent changed nothing in the repository", notes)))
         case AttemptVerdict.ASK_HUMAN:
-            trouble = seen.given.alarm or (work.trouble if work else "")
-            return trouble or "the agent asks a person"
+            problem = seen.given.alarm or (work.problem if work else "")
+            return problem or "the agent asks a person"
         case AttemptVerdict.FAILED:
             return f"the agent says that it failed: {claim.summary or 'no reason given'}"
         case AttemptVerdict.RETRY:

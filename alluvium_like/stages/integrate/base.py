@@ -11,7 +11,7 @@ import anyio
 from alluvium_like import messages
 from alluvium_like.errors import StaleTransition
 from alluvium_like.gitrepo.landing import Landed, land, release_landed
-from alluvium_like.lifecycle import Condition, Outcome, State
+from alluvium_like.lifecycle import Condition, LandingState, Outcome, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.train import Car
@@ -66,7 +66,7 @@ class Base:
                     landed[task_id] = commit
             if pending is not None:
                 void = "the base moved"
-                await tx.run("set_landing_state", id=pending.id, state="void", reason=void)
+                await _set_state(tx, pending.id, LandingState.VOID, void)
             await self._return_all(tx, "the base moved: merged and tested again")
             await tx.run("clear_condition", name=Condition.BASE_RED, repository=parts.repository)
             await tx.run("set_meta", key=self._key, value=new)
@@ -129,8 +129,9 @@ class Base:
         if pending is None:
             return
         async with parts.store.transaction("landing_resumed") as tx:
-            if pending.state != "prepared":  # else it keeps the time at which it was cut off
-                await tx.run("set_landing_state", id=pending.id, state="prepared", reason="")
+            # One that is prepared keeps the time at which it was cut off.
+            if pending.state is not LandingState.PREPARED:
+                await _set_state(tx, pending.id, LandingState.PREPARED)
             whole = await _is_whole(tx, pending.id)
         if whole:
             rows = await parts.store.tasks_of_landing(pending.id)
@@ -157,14 +158,16 @@ class Base:
         seen = self._settled  # an attempt that starts may have seen a newer one by now
         async with parts.store.transaction("landing_prepared") as tx:
             if pending is not None:
-                await tx.run("set_landing_state", id=pending.id, state="void", reason="extended")
+                await _set_state(tx, pending.id, LandingState.VOID, "extended")
             landing_id = await self._journal(tx, seen, top, together)
             whole = await _is_whole(tx, landing_id)
         if not whole:
             await self.return_to_queue("something below it was withdrawn")
             return
         await parts.integration.hold(together, top)
-        await self._land(Landing(landing_id, parts.repository, seen, top, "prepared"), together)
+        await self._land(
+            Landing(landing_id, parts.repository, seen, top, LandingState.PREPARED), together
+        )
 
     async def _journal(self, tx: Transaction, old: str, new: str, tasks: dict[str, str]) -> int:
         repository = self._parts.repository
@@ -194,14 +197,14 @@ class Base:
             log.info("landing_waits", reason=end.reason)
         reason = f"proven; the landing waits: {end.reason}"
         async with parts.store.transaction("landing_blocked") as tx:
-            await tx.run("set_landing_state", id=landing.id, state="blocked", reason=end.reason)
+            await _set_state(tx, landing.id, LandingState.BLOCKED, end.reason)
             for task_id in tasks:
                 await tx.run("explain_task", id=task_id, state=State.INTEGRATING, reason=reason)
 
     async def _record_landing(self, landing_id: int, new: str, tasks: dict[str, str]) -> None:
         parts = self._parts
         async with parts.store.transaction("landed") as tx:
-            await tx.run("set_landing_state", id=landing_id, state="landed", reason="")
+            await _set_state(tx, landing_id, LandingState.LANDED)
             await tx.run("set_meta", key=self._key, value=new)
             flaky = {row["task_id"] for row in await tx.run("flaky_in_landing", id=landing_id)}
             for task_id, commit in tasks.items():
@@ -221,11 +224,17 @@ class Base:
         parts.wakes.upstream.set()
 
 
+async def _set_state(
+    tx: Transaction, landing_id: int, state: LandingState, reason: str = ""
+) -> None:
+    await tx.run("set_landing_state", id=landing_id, state=state, reason=reason)
+
+
 async def _is_whole(tx: Transaction, landing_id: int) -> bool:
     """Tell whether all tasks of a landing are still in it; it is void where one was withdrawn."""
     rows = await tx.run("tasks_of_landing", landing_id=landing_id)
     if all(row["state"] == State.INTEGRATING for row in rows):
         return True
     reason = "a task was withdrawn"
-    await tx.run("set_landing_state", id=landing_id, state="void", reason=reason)
+    await _set_state(tx, landing_id, LandingState.VOID, reason)
     return False

@@ -9,6 +9,7 @@ What others pushed needs no leave, but what an agent made of it does.
 from dataclasses import replace
 
 from alluvium_like import messages
+from alluvium_like.errors import RepositoryError
 from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.lifecycle import TaskKind
 from alluvium_like.stages.integrate import verdicts
@@ -21,7 +22,8 @@ from alluvium_like.task import Task
 async def couple(parts: Parts, task: Task, top: str) -> Car | None:
     """Make a candidate of a task on top of `top`; without one its row says what it waits for.
 
-    Raises GitFailed, OSError or ValueError where git could not even try.
+    Raises GitFailed, OSError or ValueError where git could not even try, RepositoryError where the
+    work can never be merged.
     """
     integration = parts.integration
     if task.merge_commit:
@@ -42,6 +44,9 @@ async def couple(parts: Parts, task: Task, top: str) -> Car | None:
     if merged.tree == await integration.tree_of(top) and task.kind is not TaskKind.UPSTREAM:
         await _adding_nothing(parts, task, top)
         return None
+    refused = await integration.find_refused(await integration.tree_of(top), merged.tree)
+    if refused:
+        raise RepositoryError(refused)
     merge = brings_commits(parts, task)
     touched = await _to_be_allowed(parts, task, top, merged.tree, pulled=pulled, merge=merge)
     if touched:
@@ -54,13 +59,13 @@ async def couple(parts: Parts, task: Task, top: str) -> Car | None:
 async def _pulled_tip(parts: Parts, task: Task) -> str:
     """Return what a task merges of others', if that is still known.
 
-    Raises ValueError where the work does not hold it any more.
+    Raises RepositoryError where the work does not hold it any more.
     """
     pulled = await last_pulled(parts)
     if pulled is None or pulled.task_id != task.id:
         return ""
     if not await parts.integration.history.contains(pulled.tip, task.head_commit):
-        raise ValueError(messages.upstream_lost(task.name, pulled.tip))
+        raise RepositoryError(messages.upstream_lost(task.name, pulled.tip))
     return pulled.tip
 
 

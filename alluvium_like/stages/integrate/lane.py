@@ -11,7 +11,7 @@ from dataclasses import replace
 import anyio
 import anyio.abc
 
-from alluvium_like.errors import AlluviumError, GitFailed, StaleTransition
+from alluvium_like.errors import GitFailed, RepositoryError, StaleTransition, reason_of
 from alluvium_like.lifecycle import Condition, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
@@ -63,14 +63,11 @@ class Lane:
             return await self.drain()
         except Exception as error:
             self._opened, self._generation = False, None
-            health = self._parts.health
-            if health.tell(error) or await health.tell_folders(self._parts.workspace):
+            if await self._parts.tell(error):
                 return True
             log.exception("lane_failed")
-            while isinstance(error, ExceptionGroup):  # of the tests' task group
-                error = error.exceptions[0]
-            told = str(error) if isinstance(error, AlluviumError | OSError) else repr(error)
-            await tell_condition(self._parts, Condition.LANE, told, self._parts.repository)
+            reason = reason_of(error)
+            await tell_condition(self._parts, Condition.LANE, reason, self._parts.repository)
             return True
 
     async def drain(self) -> bool:
@@ -194,11 +191,12 @@ class Lane:
         """Couple one task; what goes wrong with it is put to a person and stops nobody else."""
         try:
             return await couple(self._parts, task, top)
-        except (GitFailed, ValueError) as error:
+        except (GitFailed, RepositoryError, ValueError) as error:
             if trouble_of(error):
                 raise
+            await self._parts.mend()  # raises where the task is not to blame
             log.exception("task_not_coupled", task_id=task.id)
-            await verdicts.ask_about_merge(self._parts, task, str(error))
+            await verdicts.ask_about_merge(self._parts, task, reason_of(error))
             return None
 
     async def _take_on(self, coupled: list[tuple[Task, Car]]) -> None:

@@ -38,7 +38,7 @@ class Trial:
 async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
     """Run every test of the gate on `commit`; the first failure ends it.
 
-    Raises GitFailed or OSError where the tests could not even be run.
+    Raises GitFailed, PlaceLost or OSError where the tests could not even be run.
     """
     slot = parts.slot(f"trial-{number}")
     source, user = parts.integration.source(), parts.settings.identity
@@ -49,6 +49,8 @@ async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Tria
             if end.ending in (Ending.SHUTDOWN, Ending.CANCELLED):
                 return Trial(green=False, interrupted=True)
             if end.ending is not Ending.EXITED or end.exit_code != 0:
+                if await parts.mend():
+                    return Trial(green=False, interrupted=True)
                 return Trial(False, False, test.command, _exit_text(end, test))
         return Trial(green=True)
     finally:

@@ -5,6 +5,10 @@ SELECT * FROM tasks WHERE id = :id;
 -- Tasks whose id holds a text; the caller wants exactly one. The + keeps to the index of ids.
 SELECT id FROM tasks WHERE instr(id, :part) > 0 ORDER BY +seq LIMIT 6;
 
+-- name: find_named
+-- Tasks of one name; the caller wants exactly one, of several that `find_tasks` has found.
+SELECT id FROM tasks WHERE name = :name LIMIT 2;
+
 -- name: list_tasks
 SELECT * FROM tasks ORDER BY seq;
 
