@@ -44,10 +44,10 @@ class Forgetful(OneItem):
         mutant = self.place / "mutant" / "alluvium_like"
         if not mutant.exists():
             shutil.copytree(Path(alluvium_like.__file__).parent, mutant)
-            intake = mutant / "stages" / "intake.py"
-            whole = intake.read_text()
+            claiming = mutant / "stages" / "claiming.py"
+            whole = claiming.read_text()
             assert whole.count("in await parts.store.claims():") == 1
-            intake.write_text(whole.replace("in await parts.store.claims():", "in ():"))
+            claiming.write_text(whole.replace("in await parts.store.claims():", "in ():"))
         super().start({**(environment or {}), "PYTHONPATH": str(mutant.parent)})
 
 

@@ -526,7 +526,8 @@ async def test_git_refuses_an_evil_tree_that_is_carried(place: Place) -> None:
         stdin=b"100644 .git\0" + evil,
     )
     tip = run(shop.tree, "commit-tree", "-p", place.first, "-m", "x", tree)
-    assert not await place.carry(shop, tip)
+    with pytest.raises(GitFailed, match="fsck error"):
+        await place.carry(shop, tip)
     assert await read_objects(place.git, place.store, [tree, tip]) == [None, None]
 
 

@@ -245,20 +245,19 @@ def test_what_a_test_says_is_followed_while_it_runs(bed: Bed) -> None:
 
 
 def test_a_lost_integration_repository_is_told_and_comes_back(bed: Bed) -> None:
-    """Its folder goes away under a train and comes back: the lane says so, and goes on."""
+    """Its folder goes away under a train and comes back: that is told, and all goes on."""
     bed.make(COPY)
     begin_held(bed, ["a", "b"])
     folder = bed.root / ".alluvium" / "integration.git" / "objects"
     folder.rename(bed.root / "away")
     release(bed)
-    bed.wait(
-        lambda: any(c["name"] == "lane" for c in bed.json("status")["conditions"]), "lane trouble"
-    )
-    (reason,) = (c["reason"] for c in bed.json("status")["conditions"] if c["name"] == "lane")
-    assert "TaskGroup" not in reason, reason
+    bed.wait(lambda: bed.json("status")["degraded"], "it is told")
+    (told,) = bed.json("status")["degraded"]
+    assert told["name"] == "folders"
+    assert str(folder) in told["reason"]
     (bed.root / "away").rename(folder)
     assert bed.wait_until_idle() == {"done": 2}
-    bed.wait(lambda: bed.json("status")["conditions"] == [], "told no more")
+    bed.wait(lambda: bed.json("status")["degraded"] == [], "told no more")
     assert {task["attempts"] for task in bed.json("list")} == {1}
 
 
