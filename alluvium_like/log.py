@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from alluvium_like.errors import is_foreseen, reason_of
+from alluvium_like.masking import mask
 from alluvium_like.place import Place
 
 
@@ -122,8 +123,13 @@ def _formatter(
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             renderer,
+            _masked,
         ],
     )
+
+
+def _masked(_logger: object, _method: str, line: object) -> str:
+    return mask(str(line))
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -36,7 +36,7 @@ async def ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
     async with anyio.create_task_group() as tasks:
 
         async def give_up() -> None:
-            await _sleep_awake(seconds)
+            await sleep_awake(seconds)
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(give_up)
@@ -46,7 +46,7 @@ async def ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
     return ended
 
 
-async def _sleep_awake(seconds: float) -> None:
+async def sleep_awake(seconds: float) -> None:
     """Sleep for so long, not counting time in which this process did not run, but for a second.
 
     Even monotonic time may run on while we do not (a stopped process, a frozen container).

@@ -1,21 +1,30 @@
 """What a run prints, streamed from pipes into files by one thread, in chunks, with a cap.
 
-After the cap the rest is read and dropped, so that the run never stalls on a full pipe. A full disk
-does not stop it either. `finish` takes what is already in the pipes and does not wait for whoever
-may still hold their other end.
+Secrets are masked on the way, so a line gets to its file when it is whole. Whoever wants to gets
+each line as it comes, also of what is no longer kept; `quiet_since` tells when there was output
+last. After the cap the rest is read and dropped, so that the run never stalls on a full pipe. A
+full disk does not stop it, nor does a listener that fails: that is told no more. `finish` takes
+what is already in the pipes and does not wait for whoever may still hold their other end.
 """
 
 import os
 import selectors
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from alluvium_like.clock import monotonic
 from alluvium_like.log import get_logger
+from alluvium_like.masking import MaskedStream
 
 _CHUNK_BYTES = 65536
 _LAST_BYTES = 1 << 20  # what a pipe can hold at most
+_LONGEST_LINE = 8 << 20
+"""Of a longer one nobody is told: an event that holds a whole file is shorter."""
+
+OnLine = Callable[[bytes], None]
 
 log = get_logger(__name__)
 
@@ -25,20 +34,55 @@ class _Stream:
     source: int
     file: int
     limit: int
+    on_line: OnLine | None
+    masked: MaskedStream = field(default_factory=MaskedStream)
     written: int = 0
     dropping: bool = False
     ends_line: bool = True
+    line: bytearray = field(default_factory=bytearray)
+    skipping: bool = False
 
     def take(self) -> int:
         """Move one chunk and return its size, 0 at the end. Raises BlockingIOError when empty."""
         chunk = os.read(self.source, _CHUNK_BYTES)
-        if chunk and not self.dropping:
+        if chunk and not (self.dropping and self.on_line is None):
+            self._take_masked(self.masked.feed(chunk))
+        return len(chunk)
+
+    def finish(self) -> None:
+        """Take what was held back, and tell of a last line without an end."""
+        self._take_masked(self.masked.finish())
+        if self.line:
+            self._tell(b"\n")
+
+    def _take_masked(self, text: bytes) -> None:
+        self._tell(text)
+        if text and not self.dropping:
             try:
-                self._keep(chunk)
+                self._keep(text)
             except OSError as error:
                 self.dropping = True
                 log.warning("output_lost", reason=str(error))
-        return len(chunk)
+
+    def _tell(self, text: bytes) -> None:
+        if self.on_line is None:
+            return
+        *whole, rest = text.split(b"\n")
+        try:
+            for part in whole:
+                self.line += part
+                if not self.skipping and len(self.line) <= _LONGEST_LINE:
+                    self.on_line(bytes(self.line))
+                self.line.clear()
+                self.skipping = False
+        except Exception:  # the pipe has to be emptied all the same
+            log.exception("output_not_understood")
+            self.on_line = None
+            return
+        self.line += rest
+        if len(self.line) > _LONGEST_LINE:
+            self.line.clear()
+            self.skipping = True
 
     def take_rest(self) -> None:
         """Move what the pipe holds now."""
@@ -65,16 +109,31 @@ class OutputPump:
     """The pipes of one run and the thread that empties them.
 
     `stdout` and `stderr` are the ends for the child; the same one when both go to the same file.
+    `quiet_since` (monotonic) is when something came last, at first when it was made.
     """
 
-    def __init__(self, stdout_path: Path, stderr_path: Path, limit: int) -> None:
-        """Open everything and start reading. Raises OSError."""
+    def __init__(
+        self,
+        stdout_path: Path,
+        stderr_path: Path,
+        limit: int,
+        *,
+        on_line: OnLine | None = None,
+        on_error_line: OnLine | None = None,
+    ) -> None:
+        """Open everything and start reading; what is to be told is told from the reading thread.
+
+        Raises OSError.
+        """
         self._streams: list[_Stream] = []
+        self.quiet_since = monotonic()
         with ExitStack() as opened:
             self._stop_read, self._stop_write = _pipe(opened)
-            self.stdout = self._open(opened, stdout_path, limit)
+            self.stdout = self._open(opened, stdout_path, limit, on_line)
             merged = stderr_path == stdout_path
-            self.stderr = self.stdout if merged else self._open(opened, stderr_path, limit)
+            self.stderr = (
+                self.stdout if merged else self._open(opened, stderr_path, limit, on_error_line)
+            )
             self._thread = threading.Thread(target=self._pump, name="run output", daemon=True)
             self._thread.start()
             opened.pop_all()
@@ -89,13 +148,13 @@ class OutputPump:
         os.close(self._stop_write)
         self._thread.join()
 
-    def _open(self, opened: ExitStack, path: Path, limit: int) -> int:
+    def _open(self, opened: ExitStack, path: Path, limit: int, on_line: OnLine | None) -> int:
         source, target = _pipe(opened)
         os.set_blocking(source, False)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(path, flags, 0o644)
         opened.callback(os.close, file)
-        self._streams.append(_Stream(source, file, limit))
+        self._streams.append(_Stream(source, file, limit, on_line))
         return target
 
     def _pump(self) -> None:
@@ -106,6 +165,7 @@ class OutputPump:
             self._pump_until_stopped(selector)
         for stream in self._streams:
             stream.take_rest()
+            stream.finish()
             os.close(stream.source)
             os.close(stream.file)
         os.close(self._stop_read)
@@ -115,6 +175,7 @@ class OutputPump:
             for key, _ in selector.select():
                 if key.fd == self._stop_read:
                     return
+                self.quiet_since = monotonic()
                 if not key.data.take():
                     selector.unregister(key.fd)
 

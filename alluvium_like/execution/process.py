@@ -1,9 +1,10 @@
 """One supervised run from spawn to burial: its main process and whatever that leaves behind.
 
 Theory of operation: the identity is handed out first, so that it can be stored before anything else
-happens. Then one of four things ends the run: the main process exits, the deadline (monotonic)
-passes, somebody asks for a stop, or the caller is cancelled. Whichever it is, the same ladder ends
-every process of the run and the main one is reaped, shielded, before the caller goes on.
+happens. Then one of five things ends the run: the main process exits, the deadline (monotonic)
+passes, nothing of it gets on any more, somebody asks for a stop, or the caller is cancelled.
+Whichever it is, the same ladder ends every process of the run and the main one is reaped, shielded,
+before the caller goes on.
 """
 
 import os
@@ -24,9 +25,10 @@ from alluvium_like.execution.exits import ends_within, until_exit
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.ladder import end_processes
 from alluvium_like.execution.marker import RunMarker
-from alluvium_like.execution.output import OutputPump
+from alluvium_like.execution.output import OnLine, OutputPump
 from alluvium_like.execution.run import Run, bury_run, processes_of, start_run
 from alluvium_like.execution.scratch import scratch_file
+from alluvium_like.execution.stall import until_stalled
 from alluvium_like.failpoint import step
 from alluvium_like.lifecycle import Ending
 from alluvium_like.trouble import trouble_of
@@ -39,6 +41,8 @@ class RunSpec:
     """What to run. `environment` is complete but for the mark; output is appended to its files.
 
     Each file gets at most `output_limit_bytes` of this run; one path for both merges the two.
+    With `stall_seconds` a run ends that neither prints nor works for so long; 0 lets it be.
+    `on_line` and `on_error_line` are called for each line, from another thread.
     """
 
     argv: list[str]
@@ -51,6 +55,9 @@ class RunSpec:
     timeout_seconds: float
     grace_seconds: float
     stdin: bytes | None = None
+    stall_seconds: float = 0.0
+    on_line: OnLine | None = None
+    on_error_line: OnLine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,8 @@ async def run_supervised(
     ending: Ending | None = None
     try:
         await on_started(run.main)
-        ending = await _first_end(run, stop, spec.timeout_seconds - (monotonic() - begun))
+        left = spec.timeout_seconds - (monotonic() - begun)
+        ending = await _first_end(run, output, stop, left, spec.stall_seconds)
     finally:
         with anyio.CancelScope(shield=True):
             exited = ending is Ending.EXITED
@@ -121,7 +129,13 @@ async def run_supervised(
 
 
 def _start(spec: RunSpec) -> tuple[Run, OutputPump]:
-    output = OutputPump(spec.stdout_path, spec.stderr_path, spec.output_limit_bytes)
+    output = OutputPump(
+        spec.stdout_path,
+        spec.stderr_path,
+        spec.output_limit_bytes,
+        on_line=spec.on_line,
+        on_error_line=spec.on_error_line,
+    )
     with ExitStack() as stack:
         abandon = stack.enter_context(ExitStack())
         abandon.callback(output.finish)
@@ -143,7 +157,9 @@ def _start(spec: RunSpec) -> tuple[Run, OutputPump]:
     return run, output
 
 
-async def _first_end(run: Run, stop: StopRequest, seconds: float) -> Ending:
+async def _first_end(
+    run: Run, output: OutputPump, stop: StopRequest, seconds: float, stall_seconds: float
+) -> Ending:
     ending = Ending.TIMED_OUT
     async with anyio.create_task_group() as tasks:
 
@@ -153,7 +169,15 @@ async def _first_end(run: Run, stop: StopRequest, seconds: float) -> Ending:
             ending = stop.ending or ending
             tasks.cancel_scope.cancel()
 
+        async def watch_progress() -> None:
+            nonlocal ending
+            await until_stalled(run, output, stall_seconds)
+            ending = Ending.STALLED
+            tasks.cancel_scope.cancel()
+
         tasks.start_soon(watch)
+        if stall_seconds:
+            tasks.start_soon(watch_progress)
         if await ends_within(run.child, seconds):
             ending = Ending.EXITED
         tasks.cancel_scope.cancel()
@@ -172,6 +196,8 @@ async def _end_all(run: Run, grace_seconds: float, hurry: anyio.Event, *, exited
 def _reason(ending: Ending, code: int, spec: RunSpec) -> str:
     if ending is Ending.TIMED_OUT:
         return f"ran longer than {spec.timeout_seconds:g} s"
+    if ending is Ending.STALLED:
+        return f"neither printed nor worked for {spec.stall_seconds:g} s"
     if ending is not Ending.EXITED:
         return f"stopped: {ending}"
     if code < 0:

@@ -59,6 +59,18 @@ def all_rows() -> dict[int, Row]:
     return {pid: row for pid in pids if (row := read_row(pid)) is not None}
 
 
+def processor_seconds(pid: int) -> float:
+    """Return what a process and its children that have ended have used of the processors."""
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    children = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return float(times.user + times.system + children)
+
+
 def with_descendants(rows: dict[int, Row], roots: set[int]) -> set[int]:
     """Return `roots` and all that hangs below them in `rows`."""
     children: dict[int, list[int]] = {}
