@@ -93,8 +93,8 @@ def prepare_agent_dir(agent_dir: Path) -> None:
                 pass
 
 
-def put_aside(agent_dir: Path, attempt: int) -> None:
-    """Move the results and the question of `attempt` to discovery/attempt-<n>/.
+def put_aside(agent_dir: Path, attempt: int, note: str) -> None:
+    """Move the results and the question of `attempt` to discovery/attempt-<n>/, with a note.
 
     After it, what is found under those names was written by a later attempt. Raises OSError.
     """
@@ -108,6 +108,7 @@ def put_aside(agent_dir: Path, attempt: int) -> None:
                 free = free_name(target, name)
                 with step("evidence.keep"):
                     os.rename(name, free, src_dir_fd=folder, dst_dir_fd=target)
+        place(target, "attempt.md", note)
 
 
 def give(agent_dir: Path, name: str, text: str) -> None:

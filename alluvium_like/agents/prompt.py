@@ -5,6 +5,7 @@ the answers gets them at its end: an agent must not miss them because somebody s
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 
 from alluvium_like.agents.command import AttemptPlaces, fill, substitute
@@ -18,6 +19,16 @@ names the files and both sides, or holds the output of the tests. Your branch ho
 work, with the new base merged in. Where that merge was left unfinished, the conflict is in your
 worktree: resolve it, keep what both sides meant, and commit. What the earlier attempts wrote about
 themselves is in `{agent_dir}/discovery/`."""
+_CUT_OFF = """\
+## This goes on where an earlier attempt had to stop
+
+An earlier attempt was cut off before it was through: see `{agent_dir}/discovery/`. Your branch
+holds what it had done by then. Look at it, and bring it to an end."""
+_GOES_ON = """\
+Task {task_id} goes on, in the same worktree `{worktree}` on the branch `{branch}`. All that you
+were told about it still holds: commit your work, write `{agent_dir}/result.md` and
+`{agent_dir}/result.json` last, and ask by `{agent_dir}/needs_human.md` where you need a person.
+Files may have changed since you last looked."""
 _ANSWERS = "## What a person answered\n\nThese answers bind you; the last one counts most."
 
 
@@ -26,26 +37,45 @@ def default_template() -> str:
     return resources.files(__package__).joinpath("prompt.md").read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is to be said of a task: its title, and what happened since its first attempt.
+
+    `answers` are pairs of question and answer; `cut_off`: the last attempt had to stop early.
+    """
+
+    title: str
+    revision: bool = False
+    cut_off: bool = False
+    answers: Sequence[tuple[str, str]] = ()
+
+
 def render_prompt(
-    template: str,
-    places: AttemptPlaces,
-    *,
-    title: str,
-    inputs: Sequence[str],
-    revision: bool,
-    answers: Sequence[tuple[str, str]],
+    template: str, places: AttemptPlaces, news: News, *, inputs: Sequence[str]
 ) -> str:
-    """Fill `template`; `inputs` are names to show, `answers` pairs of question and answer."""
+    """Fill `template`; `inputs` are names to show."""
     for section in ("{revision}", "{answers}"):
         if section not in template:
             template += f"\n{section}\n"
     sections = {
-        "title": _one_line(title),
+        "title": _one_line(news.title),
         "inputs": _inventory(inputs),
-        "revision": fill(_REVISION, places) if revision else "",
-        "answers": _dialogue(answers),
+        "revision": fill(_revision(news), places),
+        "answers": _dialogue(news.answers),
     }
     return substitute(template, places.values() | sections).rstrip() + "\n"
+
+
+def render_continuation(places: AttemptPlaces, news: News) -> str:
+    """Return what an agent is told that goes on with its own session: only what is new."""
+    sections = [fill(_GOES_ON, places), fill(_revision(news), places), _dialogue(news.answers[-1:])]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _revision(news: News) -> str:
+    return "\n\n".join(
+        text for text, holds in ((_REVISION, news.revision), (_CUT_OFF, news.cut_off)) if holds
+    )
 
 
 def _one_line(text: str) -> str:

@@ -152,7 +152,7 @@ def test_a_folder_that_became_a_link_holds_no_evidence(agent_dir: Path, tmp_path
     assert read_claim(agent_dir).claim is Claim.NOTHING
     assert read_question(agent_dir) is None
     with pytest.raises(OSError, match="Not a directory"):
-        put_aside(agent_dir, 1)
+        put_aside(agent_dir, 1, "how it went")
     prepare_agent_dir(agent_dir)
     assert not agent_dir.is_symlink()
     assert (agent_dir / "outputs").is_dir()
@@ -164,22 +164,23 @@ def test_a_folder_that_became_a_link_holds_no_evidence(agent_dir: Path, tmp_path
 def test_results_of_an_earlier_attempt_are_put_aside(agent_dir: Path) -> None:
     for name in ("needs_human.md", "result.json", "result.md", "plan.md"):
         (agent_dir / name).write_text(name)
-    put_aside(agent_dir, 1)
+    put_aside(agent_dir, 1, "how it went")
     assert read_question(agent_dir) is None
     aside = agent_dir / "discovery" / "attempt-1"
     assert {path.name for path in aside.iterdir()} == {
+        "attempt.md",
         "needs_human.md",
         "result.json",
         "result.md",
     }
     assert (agent_dir / "plan.md").exists()
-    put_aside(agent_dir, 1)
+    put_aside(agent_dir, 1, "how it went")
 
 
 def test_putting_aside_twice_overwrites_nothing(agent_dir: Path) -> None:
     for text in ("first", "second"):
         (agent_dir / "result.md").write_text(text)
-        put_aside(agent_dir, 1)
+        put_aside(agent_dir, 1, "how it went")
     aside = agent_dir / "discovery" / "attempt-1"
     assert (aside / "result.md").read_text() == "first"
     assert (aside / "result.md.1").read_text() == "second"
@@ -199,7 +200,7 @@ def test_nothing_planted_leads_the_daemon_out_of_the_folder(
     else:
         plant(planted)
     (agent_dir / "needs_human.md").symlink_to("/etc/passwd")
-    put_aside(agent_dir, 1)
+    put_aside(agent_dir, 1, "how it went")
     assert read_question(agent_dir) is None
     assert not list(outside.iterdir())
     moved = agent_dir / "discovery" / "attempt-1" / "needs_human.md"

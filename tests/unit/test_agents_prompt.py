@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from alluvium_like.agents.command import AttemptPlaces
-from alluvium_like.agents.prompt import default_template, render_prompt
+from alluvium_like.agents.prompt import News, default_template, render_prompt
 
 PLACES = AttemptPlaces(
     "t-1", Path("/w/t"), Path("/w/t/.agent"), Path("/w/tree"), "task/t-1", Path("/w/t/.agent/p.md")
@@ -17,9 +17,8 @@ def render(
     revision: bool = False,
     answers: tuple[tuple[str, str], ...] = (),
 ) -> str:
-    return render_prompt(
-        template, PLACES, title=title, inputs=inputs, revision=revision, answers=answers
-    )
+    news = News(title, revision=revision, answers=answers)
+    return render_prompt(template, PLACES, news, inputs=inputs)
 
 
 def test_the_default_template_says_what_an_agent_must_know() -> None:

@@ -1,0 +1,150 @@
+"""codex: `codex exec --json`, a stream of threads, turns and items.
+
+Its sandbox keeps it from committing in a linked worktree (the repository's own files are read-only
+there); the daemon commits for it. The end of a turn tells of the tokens of the whole thread, with
+those of the runs before a resume; on the way they are read from its own file of the thread. Only
+errors outside of items count: one that is an item is a warning.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from alluvium_like.agents.adapters.base import (
+    Adapter,
+    Call,
+    Invocation,
+    JsonReader,
+    Reader,
+)
+from alluvium_like.agents.adapters.rollout import Rollout, usage_of
+from alluvium_like.agents.complaints import event_of
+from alluvium_like.agents.events import End, Event, FileChange, Message, Session, ToolCall, Usage
+
+Told = dict[str, Any]
+_QUIET: Final = (
+    *("-c", "features.unbounded_connection_retries=false"),  # else it never ends without a network
+    *("-c", "analytics.enabled=false", "-c", "check_for_update_on_startup=false"),
+)
+_AGAIN: Final = re.compile(r"Reconnecting\.\.\. .*? \((.*)\)", re.DOTALL)
+
+
+class Codex(Adapter):
+    """The command line of OpenAI's codex."""
+
+    name = "codex"
+    program = "codex"
+    install = "npm install -g @openai/codex"
+    resumes = True
+    key_variables = ("CODEX_API_KEY",)
+    login_files = (".codex/auth.json", ".codex/config.toml")
+    folder_variable = "CODEX_HOME"
+
+    def invoke(self, call: Call) -> Invocation:
+        """Run it in its sandbox, which may write the worktree and the agent's folder."""
+        roots = json.dumps([str(call.home.parent)], ensure_ascii=False)
+        return Invocation(
+            (
+                *("exec", *(("resume",) if call.session else ())),
+                *("--json", "--skip-git-repo-check", *_QUIET),
+                *("-c", 'sandbox_mode="workspace-write"'),
+                *("-c", f"sandbox_workspace_write.writable_roots={roots}"),
+                *(("-m", call.model) if call.model else ()),
+                *(*call.arguments, *((call.session,) if call.session else ()), "-"),
+            ),
+            stdin=call.prompt.encode(errors="surrogateescape"),
+        )
+
+    def reader(self, call: Call) -> Reader:
+        """Read threads, items and turns."""
+        return _Reader(call)
+
+    def holds_login(self, file: Path, environment: Mapping[str, str]) -> bool:
+        """Look which provider the settings name, too: it may have a key of its own."""
+        if file.name == "config.toml":
+            return bool(environment.get(_key_of_provider(file)))
+        return super().holds_login(file, environment)
+
+
+class _Reader(JsonReader):
+    def __init__(self, call: Call) -> None:
+        self._told = call.told
+        self._rollout = Rollout(call.environment)
+        self._thread = ""
+        self._used = Usage()
+        self._begun: set[str] = set()
+
+    def object(self, told: Told) -> Iterable[Event]:
+        match told:
+            case {"type": "thread.started", "thread_id": str(thread)}:
+                self._thread = thread
+                yield Session(thread)
+            case {"type": "item.started" | "item.completed" as when, "item": dict(item)}:
+                yield from self._item(item, done=when == "item.completed")
+                yield from self._so_far()
+            case {"type": "error", "message": str(text)}:
+                again = _AGAIN.fullmatch(text)
+                yield event_of(again[1] if again else text)
+            case {"type": "turn.failed", "error": dict(error)}:
+                text = str(error.get("message", ""))
+                yield event_of(text)
+                yield End(ok=False, text=text)
+            case {"type": "turn.completed", **rest}:
+                yield from self._so_far(usage_of(rest.get("usage") or {}))
+                yield End(ok=True)
+
+    def error_line(self, text: str) -> Iterable[Event]:
+        return ()
+
+    def finish(self) -> Iterable[Event]:
+        return self._so_far()
+
+    def _so_far(self, whole: Usage | None = None) -> Iterator[Event]:
+        """Yield what this run has used if that has changed: the thread's sum without the known."""
+        seen = self._rollout.look(self._thread)
+        whole = replace(whole, model=seen.model) if whole else seen
+        used = Usage(
+            max(whole.input_tokens - self._told.input_tokens, 0),
+            max(whole.cached_tokens - self._told.cached_tokens, 0),
+            max(whole.output_tokens - self._told.output_tokens, 0),
+            model=whole.model,
+            total=True,
+        )
+        if used.tokens > self._used.tokens:
+            self._used = used
+            yield used
+
+    def _item(self, item: Told, *, done: bool) -> Iterator[Event]:
+        match item:
+            case {"type": "agent_message", "text": str(text)} if done:
+                yield Message(text)
+            case {"type": "reasoning", "text": str(text)} if done:
+                yield Message(text, "thought")
+            case {"type": "file_change", "changes": list(changes), **rest} if done:
+                if rest.get("status") != "failed":
+                    yield from (FileChange(str(change["path"])) for change in changes)
+            case {"type": "command_execution" | "mcp_tool_call" | "web_search" as kind}:
+                if self._is_new(item):  # a short one may be told of only when it is done
+                    name = "shell" if kind == "command_execution" else kind
+                    given = item.get("command") or item.get("tool") or item.get("query") or ""
+                    yield ToolCall(name, str(given))
+
+    def _is_new(self, item: Told) -> bool:
+        name = str(item.get("id"))
+        new = name not in self._begun
+        self._begun.add(name)
+        return new
+
+
+def _key_of_provider(settings: Path) -> str:
+    """Return the variable that the chosen provider's key is in, empty where nothing names one."""
+    try:
+        told = tomllib.loads(settings.read_text())
+        provider = told["model_providers"][told["model_provider"]]
+        return str(provider.get("env_key", ""))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""

@@ -1,0 +1,173 @@
+"""gemini: `gemini --output-format stream-json`, one JSON object a line, `result` at the end.
+
+A `result` of success after an `error` with nothing behind it is none: it stopped by itself. A
+refusal for safety may be told as success; Git shows that nothing was done. Ended by a signal it
+exits with 0 and without a `result`. Of its standard error only what stands there before the model
+has a word is trusted, and its own lines about requests; they alone say when a quota is back.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from alluvium_like.agents.adapters.base import (
+    Adapter,
+    Call,
+    Invocation,
+    JsonReader,
+    Login,
+    Reader,
+    Told,
+    complaints_in,
+    count,
+)
+from alluvium_like.agents.adapters.pieces import Tools, refusal
+from alluvium_like.agents.complaints import event_of, reset_in
+from alluvium_like.agents.events import End, Event, Limit, Message, Session, Usage
+
+_HOME: Final = "GEMINI_CLI_HOME"
+_SETTINGS: Final = {
+    "security": {"auth": {"selectedType": "gemini-api-key"}},
+    "general": {
+        "maxAttempts": 3,
+        "retryFetchErrors": False,
+        "enableAutoUpdate": False,
+        "enableAutoUpdateNotification": False,
+    },
+    "privacy": {"usageStatisticsEnabled": False},
+    "telemetry": {"enabled": False},
+}
+_OF_REQUESTS: Final = re.compile(r"Attempt \d+ failed")
+_WHEN_BACK: Final = re.compile(r"\W*Please retry in [\dhms.]+")
+_FAILED_START: Final = re.compile(r"Error\b|When using|Invalid auth|Please set an Auth")
+_LONGEST_HELD: Final = 8000
+
+
+class Gemini(Adapter):
+    """The command line of Google's gemini."""
+
+    name = "gemini"
+    program = "gemini"
+    install = "npm install -g @google/gemini-cli"
+    resumes = True
+    key_variables = ("GEMINI_API_KEY",)
+    login_files = (".gemini/oauth_creds.json", ".gemini/gemini-credentials.json")
+
+    def invoke(self, call: Call) -> Invocation:
+        """Run it with the person's settings; with ours where there is a key and nothing else."""
+        model = ("-m", call.model) if call.model else ()
+        session = ("-r", call.session) if call.session else ()
+        environment = {"GEMINI_CLI_NO_RELAUNCH": "true"}
+        if _has_only_a_key(call.environment):
+            settings = call.keep("gemini", ".gemini", "settings.json", text=json.dumps(_SETTINGS))
+            environment[_HOME] = str(settings.parent.parent)
+        return Invocation(
+            (
+                *("--yolo", "--skip-trust", "--output-format", "stream-json"),
+                *(*model, *session, *call.arguments),
+            ),
+            environment,
+            call.prompt.encode(errors="surrogateescape"),
+        )
+
+    def reader(self, call: Call) -> Reader:
+        """Read messages, tools and the result."""
+        return _Reader()
+
+    def login(self, environment: Mapping[str, str]) -> Login:
+        """Look for Vertex AI, too."""
+        place = environment.get("GOOGLE_CLOUD_PROJECT") and environment.get("GOOGLE_CLOUD_LOCATION")
+        vertex = environment.get("GOOGLE_GENAI_USE_VERTEXAI") == "true"
+        if vertex and (place or environment.get("GOOGLE_API_KEY")):
+            return Login(True, "with Vertex AI")
+        return super().login(environment)
+
+
+def _has_only_a_key(environment: Mapping[str, str]) -> bool:
+    settings = Path(environment.get("HOME", ""), ".gemini/settings.json")
+    others = (_HOME, "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA")
+    return (
+        bool(environment.get("GEMINI_API_KEY"))
+        and not any(environment.get(name) for name in others)
+        and not settings.exists()
+    )
+
+
+class _Reader(JsonReader):
+    def __init__(self) -> None:
+        self._tools = Tools()
+        self._begun = False
+        self._said = ""
+        self._stopped = ""
+        self._limit: Limit | None = None
+        self._back: float | None = None
+
+    def object(self, told: Told) -> Iterable[Event]:
+        match told:
+            case {"type": "message", "role": "assistant", "content": str(text)}:
+                self._said += text
+                self._stopped = ""
+                if len(self._said) > _LONGEST_HELD:
+                    yield from self._whole_message()
+                return
+        yield from self._whole_message()
+        match told:
+            case {"type": "init", "session_id": str(session)}:
+                self._begun = True
+                yield Session(session, str(told.get("model", "")))
+            case {"type": "tool_use", "tool_id": call, "tool_name": str(name)}:
+                self._stopped = ""
+                yield from self._tools.begin(call, name, told.get("parameters"))
+            case {"type": "tool_result", "tool_id": call}:
+                yield from self._tools.end(call, ok=told.get("status") == "success")
+            case {"type": "error", "message": str(text)}:
+                self._stopped = text
+                yield self._complaint(text)
+            case {"type": "result"}:
+                yield from self._result(told)
+
+    def _result(self, told: Told) -> Iterator[Event]:
+        match told.get("stats"):
+            case {"input_tokens": read, "output_tokens": written, **stats}:
+                cached, model = count(stats.get("cached")), _busiest(stats.get("models"))
+                yield Usage(count(read), cached, count(written), model=model, total=True)
+        match told.get("error"):
+            case {"message": str(text)}:
+                self._stopped = refusal(text)
+                yield self._complaint(self._stopped)
+        yield End(ok=told.get("status") == "success" and not self._stopped, text=self._stopped)
+
+    def _complaint(self, text: str) -> Event:
+        event = event_of(text)
+        if isinstance(event, Limit):
+            self._limit = event
+        return event
+
+    def _whole_message(self) -> Iterator[Event]:
+        """Yield what came in pieces as the one message that it is."""
+        said, self._said = self._said, ""
+        if said:
+            yield Message(said)
+
+    def error_line(self, text: str) -> Iterable[Event]:
+        if self._begun and _WHEN_BACK.match(text):
+            self._back = reset_in(text.lower())
+        elif _OF_REQUESTS.match(text) or (not self._begun and _FAILED_START.match(text)):
+            yield from self._whole_message()
+            yield event_of(text)
+        elif not self._begun:
+            yield from complaints_in(text)
+
+    def finish(self) -> Iterable[Event]:
+        yield from self._whole_message()
+        if self._limit is not None and self._limit.resets_at is None and self._back is not None:
+            yield replace(self._limit, resets_at=self._back)
+
+
+def _busiest(models: object) -> str:
+    """Return the model that did the most: a run may use several."""
+    named = models if isinstance(models, dict) else {}
+    return max(named, key=lambda name: count(named[name].get("total_tokens")), default="")

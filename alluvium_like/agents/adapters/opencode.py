@@ -1,0 +1,153 @@
+"""opencode: `opencode run --format json`, steps that begin and finish.
+
+It has no word for the end: a step that finishes with `stop` and has none behind it is the end, and
+one that finishes with `tool-calls` never is. Where the provider refuses or does not answer it tries
+again for a minute, or waits for as long as it was told to, and is silent but for its log on the
+standard error, of which the lines about requests are read. A session belongs to the folder that it
+was begun in.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from alluvium_like.agents.adapters.base import (
+    Adapter,
+    Call,
+    Invocation,
+    JsonReader,
+    Login,
+    Reader,
+    Told,
+    count,
+    dollars,
+)
+from alluvium_like.agents.adapters.pieces import Tools
+from alluvium_like.agents.complaints import event_of
+from alluvium_like.agents.events import End, Event, Message, Session, Usage
+
+_CONFIG: Final = {"autoupdate": False, "share": "disabled", "snapshot": False}
+"""Over the person's own. Its snapshots would be a second repository of the worktree."""
+_OF_REQUESTS: Final = re.compile(
+    r'timestamp=\S+ level=ERROR .*?message="stream error" .*?error\.error="((?:[^"\\]|\\.)*)'
+)
+_FAILED_START: Final = re.compile(r"Error: (.*)")
+_COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
+_LONGEST_LOG_LINE: Final = 20_000
+
+
+class Opencode(Adapter):
+    """The command line of opencode."""
+
+    name = "opencode"
+    program = "opencode"
+    install = "npm install -g opencode-ai"
+    resumes = True
+    key_variables = (
+        *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY"),
+        "OPENCODE_API_KEY",
+    )
+
+    def invoke(self, call: Call) -> Invocation:
+        """Run it with a title, which it would else ask a model for, and with its log of errors."""
+        model = ("-m", call.model) if call.model else ()
+        session = ("--session", call.session) if call.session else ()
+        return Invocation(
+            (
+                *("run", "--format", "json", "--auto", "--title", "task"),
+                *("--print-logs", "--log-level", "ERROR"),
+                *(*model, *session, *call.arguments),
+            ),
+            {
+                "OPENCODE_CONFIG_CONTENT": json.dumps(_CONFIG),
+                "OPENCODE_DISABLE_AUTOUPDATE": "1",
+                "OPENCODE_DISABLE_MODELS_FETCH": "1",
+                "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+            },
+            call.prompt.encode(errors="surrogateescape"),
+        )
+
+    def reader(self, call: Call) -> Reader:
+        """Read steps and what is in them."""
+        return _Reader()
+
+    def login(self, environment: Mapping[str, str]) -> Login:
+        """Look for logins it keeps; its configuration may hold keys, so nothing is a sure no."""
+        default = Path(environment.get("HOME", ""), ".local/share")
+        data = Path(environment.get("XDG_DATA_HOME") or default)
+        try:
+            kept = json.loads((data / "opencode/auth.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            kept = None
+        if kept and isinstance(kept, dict):
+            return Login(True, f"to {', '.join(sorted(kept))}")
+        seen = super().login(environment)
+        return seen if seen.ready else Login(None, "not known; 'opencode auth list' says more")
+
+
+class _Reader(JsonReader):
+    def __init__(self) -> None:
+        self._tools = Tools()
+        self._session = ""
+        self._reason = ""
+        self._failure = ""
+
+    def object(self, told: Told) -> Iterable[Event]:
+        match told:
+            case {"sessionID": str(session)} if session != self._session:
+                self._session = session
+                yield Session(session)
+        match told:
+            case {"type": "step_start"}:
+                self._reason = self._failure = ""
+            case {"type": "text", "part": {"text": str(text)}}:
+                yield Message(text)
+            case {"type": "reasoning", "part": {"text": str(text)}}:
+                yield Message(text, "thought")
+            case {"type": "tool_use", "part": {"tool": str(name), "state": dict(state)}}:
+                yield from self._tools.begin(None, name, state.get("input"))
+                yield from self._tools.end(None, ok=state.get("status") == "completed")
+            case {"type": "step_finish", "part": dict(part)}:
+                self._reason = str(part.get("reason", ""))
+                yield from _usage(part)
+            case {"type": "error", "error": dict(error)}:
+                yield self._error(error)
+
+    def _error(self, error: Told) -> Event:
+        status = None
+        self._failure = str(error.get("name", "error"))
+        match error.get("data"):
+            case {"message": str(text), **data}:
+                self._failure += f": {text}"
+                match data.get("metadata"):
+                    case {"message": str(more)}:  # a reset connection was closed in mid-answer
+                        self._failure += f": {more}"
+                found = data.get("statusCode")
+                status = found if isinstance(found, int) else None
+        return event_of(self._failure, status)
+
+    def error_line(self, text: str) -> Iterable[Event]:
+        text = _COLOURS.sub("", text[:_LONGEST_LOG_LINE])
+        if found := _OF_REQUESTS.match(text) or _FAILED_START.match(text):
+            yield event_of(found[1])
+
+    def finish(self) -> Iterable[Event]:
+        if self._failure:
+            yield End(ok=False, text=self._failure)
+        elif self._reason not in ("", "tool-calls"):
+            ok = self._reason == "stop"
+            yield End(ok=ok, text="" if ok else f"it stopped because of {self._reason}")
+
+
+def _usage(part: Told) -> Iterator[Event]:
+    match part.get("tokens"):
+        case {"input": fresh, "output": said, "cache": {"read": read, "write": written}, **more}:
+            cached = count(read)
+            yield Usage(
+                input_tokens=count(fresh) + cached + count(written),
+                cached_tokens=cached,
+                output_tokens=count(said) + count(more.get("reasoning")),
+                cost=dollars(part.get("cost")) or None,  # 0 is that of a model without a price
+            )

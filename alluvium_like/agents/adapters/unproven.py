@@ -1,0 +1,190 @@
+"""Programs that were not run yet: goose, cursor-agent, copilot and amp, as their documents say.
+
+Each is read for what it can hardly mean otherwise; what is not understood is passed over, and
+without a word of its end that is understood a run counts as cut off.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+from alluvium_like.agents.adapters.base import (
+    Adapter,
+    Call,
+    Invocation,
+    JsonReader,
+    Reader,
+    Told,
+    complaints_in,
+    count,
+    dollars,
+)
+from alluvium_like.agents.adapters.pieces import Tools
+from alluvium_like.agents.complaints import event_of
+from alluvium_like.agents.events import End, Event, Message, Session, ToolCall, Usage
+
+
+class _Unproven(Adapter):
+    """A program whose stream is more or less that of claude."""
+
+    proven = False
+
+    def reader(self, call: Call) -> Reader:
+        """Read whatever it tells."""
+        return _Reader()
+
+
+class Goose(_Unproven):
+    """The command line of Block's goose."""
+
+    name = "goose"
+    program = "goose"
+    install = "see https://block.github.io/goose/docs/getting-started/installation"
+
+    def invoke(self, call: Call) -> Invocation:
+        """Run it without a session: it names them by itself."""
+        model = ("--model", call.model) if call.model else ()
+        return Invocation(
+            (
+                *("run", "-i", str(call.prompt_file), "--output-format", "stream-json"),
+                *("-q", "--no-session", *model, *call.arguments),
+            ),
+            {"GOOSE_MODE": "auto", "GOOSE_TELEMETRY_ENABLED": "false"},
+        )
+
+
+class CursorAgent(_Unproven):
+    """The command line of Cursor."""
+
+    name = "cursor-agent"
+    program = "cursor-agent"
+    install = "see https://cursor.com/docs/cli/installation"
+    resumes = True
+    key_variables = ("CURSOR_API_KEY",)
+    login_files = (".config/cursor/auth.json",)
+
+    def invoke(self, call: Call) -> Invocation:
+        """Run it with the prompt on its standard input."""
+        model = ("--model", call.model) if call.model else ()
+        session = ("--resume", call.session) if call.session else ()
+        return Invocation(
+            (
+                *("-p", "--output-format", "stream-json", "--force", "--trust"),
+                *("--workspace", str(call.worktree), *model, *session, *call.arguments),
+            ),
+            stdin=call.prompt.encode(errors="surrogateescape"),
+        )
+
+
+class Copilot(_Unproven):
+    """The command line of GitHub's copilot."""
+
+    name = "copilot"
+    program = "copilot"
+    install = "npm install -g @github/copilot"
+    resumes = True
+    key_variables = ("COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN")
+    login_files = (".copilot/config.json",)
+
+    def invoke(self, call: Call) -> Invocation:
+        """Run it with the prompt's file among its arguments, which all can see and have an end."""
+        model = ("--model", call.model) if call.model else ()
+        session = ("--resume", call.session) if call.session else ()
+        return Invocation(
+            (
+                *("-p", _look_at(call), "--output-format", "json", "--allow-all", "--no-ask-user"),
+                *(*model, *session, *call.arguments),
+            ),
+            {"COPILOT_AUTO_UPDATE": "false"},
+        )
+
+
+class Amp(_Unproven):
+    """The command line of Sourcegraph's amp."""
+
+    name = "amp"
+    program = "amp"
+    install = "npm install -g @sourcegraph/amp"
+    resumes = True
+    key_variables = ("AMP_API_KEY",)
+    login_files = (".local/share/amp/secrets.json",)
+
+    def invoke(self, call: Call) -> Invocation:
+        """Run it with the prompt's file among its arguments; it chooses its models by itself."""
+        thread = ("threads", "continue", call.session) if call.session else ()
+        return Invocation(
+            (
+                *(*thread, "-x", _look_at(call), "--stream-json", "--dangerously-allow-all"),
+                *call.arguments,
+            ),
+            {"AMP_SKIP_UPDATE_CHECK": "1"},
+        )
+
+
+def _look_at(call: Call) -> str:
+    return f"Read {call.prompt_file} and do what it says."
+
+
+class _Reader(JsonReader):
+    _SESSION: ClassVar = ("session_id", "sessionId", "thread_id")
+
+    def __init__(self) -> None:
+        self._tools = Tools()
+        self._session = ""
+        self._failure = ""
+
+    def object(self, told: Told) -> Iterable[Event]:
+        yield from self._named(told)
+        match told:
+            case {"type": "assistant" | "user", "message": dict(message)}:
+                yield from self._tools.blocks(message)
+            case {"type": "message", "message": {"role": "assistant", "content": list(content)}}:
+                yield from _parts(content)
+            case {"type": "error"}:
+                self._failure = _words(told.get("error") or told.get("message"))
+                yield event_of(self._failure)
+            case {"type": "complete"}:
+                yield Usage(count(told.get("total_tokens")), total=True)
+                yield End(ok=not self._failure, text=self._failure)
+            case {"type": "result"}:
+                yield from self._result(told)
+
+    def _named(self, told: Told) -> Iterator[Event]:
+        for key in self._SESSION:
+            name = told.get(key)
+            if isinstance(name, str) and name != self._session:
+                self._session = name
+                yield Session(name, _words(told.get("model")))
+
+    def _result(self, told: Told) -> Iterator[Event]:
+        match told.get("usage"):
+            case dict(usage):
+                cached = count(usage.get("cache_read_input_tokens"))
+                fresh = count(usage.get("input_tokens")) + cached
+                written = count(usage.get("output_tokens"))
+                cost = dollars(told.get("total_cost_usd"))
+                yield Usage(fresh, cached, written, cost, total=True)
+        bad = bool(told.get("is_error") or told.get("error") or told.get("exitCode"))
+        bad = bad or told.get("subtype", "success") != "success"
+        text = _words(told.get("error") or told.get("result")) if bad else self._failure
+        if bad:
+            yield event_of(text)
+        yield End(ok=not bad and not self._failure, text=text)
+
+    def error_line(self, text: str) -> Iterable[Event]:
+        return complaints_in(text)
+
+
+def _parts(content: list[object]) -> Iterator[Event]:
+    """Tell of a message in the shape of goose."""
+    for part in content:
+        match part:
+            case {"type": "text", "text": str(text)}:
+                yield Message(text)
+            case {"type": "toolRequest", "toolCall": {"value": {"name": str(name)}}}:
+                yield ToolCall(name)
+
+
+def _words(told: object) -> str:
+    if isinstance(told, dict):
+        told = told.get("message") or told.get("error")
+    return told if isinstance(told, str) else ""

@@ -1,0 +1,38 @@
+"""What an attempt cost: as its agent reports it, else estimated from the prices, else unknown."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from alluvium_like.agents.events import Usage
+from alluvium_like.config.agents import Price
+
+_MILLION = 1_000_000
+
+
+class CostSource(StrEnum):
+    """Where a cost comes from; empty where there is none."""
+
+    UNKNOWN = ""
+    REPORTED = "reported"
+    ESTIMATED = "estimated"
+
+
+def cost_of(
+    usage: Usage, model: str, prices: Mapping[str, Price]
+) -> tuple[float | None, CostSource]:
+    """Return the cost in US dollars, and where it comes from.
+
+    A price is for the models whose names begin with its own; the longest such name counts.
+    """
+    if usage.cost is not None and (usage.cost > 0 or not usage.tokens):
+        return usage.cost, CostSource.REPORTED
+    full = usage.model or model
+    spellings = (full, full.rpartition("/")[2])
+    names = [name for name in prices if any(each.startswith(name) for each in spellings)]
+    if not names or not usage.tokens:
+        return None, CostSource.UNKNOWN
+    price = prices[max(names, key=len)]
+    cached_price = price.input if price.cached is None else price.cached
+    fresh = max(usage.input_tokens - usage.cached_tokens, 0)
+    dollars = fresh * price.input + usage.cached_tokens * cached_price
+    return (dollars + usage.output_tokens * price.output) / _MILLION, CostSource.ESTIMATED
