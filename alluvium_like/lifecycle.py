@@ -89,12 +89,33 @@ class Ending(StrEnum):
 
     EXITED = "exited"
     TIMED_OUT = "timed_out"
+    STALLED = "stalled"  # neither output nor processor time for too long
+    BUDGET = "budget"  # used as much as it may
     NOT_STARTED = "not_started"
     HELD = "held"  # not started, or not believed: somebody else had a hand in its folder
     CANCELLED = "cancelled"
     SHUTDOWN = "shutdown"
     LOST = "lost"  # the daemon died; found at the next start
     MACHINE = "machine"  # lacked room, processes, the store; not the agent's doing
+
+
+class AgentOutcome(StrEnum):
+    """How the agent program itself fared, by its exit and what it told; Git shows the work."""
+
+    OK = "ok"
+    CRASHED = "crashed"
+    STALL = "stall"
+    TIMED_OUT = "timed_out"
+    CONTEXT = "context"  # the conversation no longer fits the model
+    REFUSED = "refused"  # the model will not do it
+    AUTH = "auth"  # nobody is logged in, or the key is wrong
+    QUOTA = "quota"  # used up, or too many requests: later it goes on
+    UNREACHABLE = "unreachable"  # the provider does not answer, or says that it cannot
+
+
+PARKING = frozenset({AgentOutcome.AUTH, AgentOutcome.QUOTA, AgentOutcome.UNREACHABLE})
+"""Outcomes that are about the profile and not about the task: it waits, and its attempt does not
+count."""
 
 
 class Claim(StrEnum):
@@ -113,6 +134,7 @@ class AttemptFacts:
     `changed`: the branch differs from where the attempt started.
     `continued`: the branch held work of an earlier attempt when this one started.
     `problem`: a reason found in Git for which the work cannot be taken as it is, for a person.
+    `outcome` is what the program's own telling came to; it is `ok` where nobody reads that.
     """
 
     ending: Ending
@@ -122,6 +144,7 @@ class AttemptFacts:
     changed: bool
     continued: bool
     problem: str = ""
+    outcome: AgentOutcome = AgentOutcome.OK
 
 
 class AttemptVerdict(StrEnum):
@@ -142,9 +165,15 @@ def judge_attempt(facts: AttemptFacts) -> AttemptVerdict:
         return AttemptVerdict.CANCELLED
     if facts.ending in (Ending.SHUTDOWN, Ending.LOST, Ending.MACHINE):
         return AttemptVerdict.AGAIN_UNCOUNTED
-    if facts.ending is Ending.HELD:
+    if facts.ending in (Ending.HELD, Ending.BUDGET):
+        return AttemptVerdict.ASK_HUMAN
+    if facts.outcome in PARKING:
+        return AttemptVerdict.AGAIN_UNCOUNTED
+    if facts.outcome is AgentOutcome.REFUSED:
         return AttemptVerdict.ASK_HUMAN
     if facts.ending is not Ending.EXITED or facts.exit_code != 0:
+        return AttemptVerdict.RETRY
+    if facts.outcome is not AgentOutcome.OK:
         return AttemptVerdict.RETRY
     if facts.asked_human or facts.claim is Claim.NEEDS_HUMAN:
         return AttemptVerdict.ASK_HUMAN

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import assert_never
 
-from alluvium_like.lifecycle import Ending
-from alluvium_like.task import Task
+from alluvium_like.lifecycle import AgentOutcome
+from alluvium_like.task import Attempt, Task
 
 TRAILER = "Task-Id"
 NO_QUESTION = "The agent asks for a person and says no more; see the task's folder."
@@ -32,19 +33,48 @@ def base_merged_in(base_branch: str) -> str:
     return f"Merge {base_branch} before the next attempt"
 
 
-def attempt_failed(ending: Ending, exit_code: int | None, detail: str) -> str:
-    """Say why an attempt counts as failed."""
-    if ending is Ending.TIMED_OUT:
-        return (
-            f"the agent was stopped at its deadline ({detail})" if detail else "the agent timed out"
-        )
-    if ending is Ending.NOT_STARTED:
-        return f"the agent could not be started: {detail}"
-    if exit_code is not None and exit_code < 0:
-        return f"the agent was killed by signal {-exit_code}"
-    if exit_code:
-        return f"the agent ended with exit code {exit_code}"
-    return detail
+def budget_reached(what: str) -> str:
+    """Say that an attempt was stopped by a budget, and what a person can do."""
+    return (
+        f"a budget is reached: {what}. The work so far is kept; after an answer the agent goes on "
+        "with it, once it may"
+    )
+
+
+def agent_fared(outcome: AgentOutcome, detail: str) -> str:
+    """Say how an agent's program fared, for people."""
+    match outcome:
+        case AgentOutcome.OK:
+            return "the agent was through"
+        case AgentOutcome.AUTH:
+            return f"the agent could not log in: {detail}; see 'alluvium-like agents'"
+        case AgentOutcome.QUOTA:
+            return f"the agent's provider refuses to go on for now: {detail}"
+        case AgentOutcome.UNREACHABLE:
+            return f"the agent's provider does not answer: {detail}"
+        case AgentOutcome.STALL:
+            return f"the agent got nowhere and was stopped ({detail})"
+        case AgentOutcome.TIMED_OUT:
+            return f"the agent was stopped at its deadline ({detail})"
+        case AgentOutcome.CONTEXT:
+            return f"the conversation no longer fits the agent's model: {detail}"
+        case AgentOutcome.REFUSED:
+            return f"the agent's model refuses this task: {detail}"
+        case AgentOutcome.CRASHED:
+            return f"the agent failed: {detail}" if detail else "the agent failed"
+        case _:
+            assert_never(outcome)
+
+
+def earlier_attempt(attempt: Attempt) -> str:
+    """Return the note about an attempt that the next one finds beside its results."""
+    number, how = attempt.number, " ".join(attempt.reason.split()) or "the agent was through"
+    return (
+        f"# Attempt {number}\n\nBy the agent `{attempt.agent or 'default'}`, begun at "
+        f"{attempt.started_at}, ended at {attempt.ended_at}.\n\nIt came to: {how}\n\nWhat it said "
+        f"and did is in `.system/attempts/{number}/` of the task's folder: stdout.log, stderr.log "
+        "and, where its program tells of itself, transcript.jsonl.\n"
+    )
 
 
 def input_changed(what: str, first: str, last: str, others: Sequence[str], own: bool) -> str:

@@ -31,7 +31,8 @@ from alluvium_like.stages.janitor import Janitor
 from alluvium_like.stages.keeper import Keeper
 from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.opening import open_parts
-from alluvium_like.stages.parts import Parts, anything_to_do
+from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.profiles import anything_to_do
 from alluvium_like.stages.recover import recover
 from alluvium_like.stages.upstream import Upstream
 from alluvium_like.stages.warmer import Warmer

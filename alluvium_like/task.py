@@ -25,7 +25,8 @@ class Task:
     its work from what others did when the base's history is rewritten. `failures` counts the
     attempts that count against `retries`. `kind` is `item`, `revert` (of the landed task `reverts`)
     or `upstream` (what others pushed); `approved_commit` is the work that a person allowed to touch
-    protected paths; `input_seal` tells whether what was dropped is as it was (`inbox/seal.py`).
+    protected paths; `input_seal` tells whether what was dropped is as it was (`inbox/seal.py`);
+    `agent` is the profile that was chosen for it, empty for the one that config.toml says.
     """
 
     seq: int
@@ -51,6 +52,7 @@ class Task:
     reverts: str
     approved_commit: str
     input_seal: str
+    agent: str
     created_at: str
     updated_at: str
 
@@ -62,7 +64,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One run of an agent; open while `ended_at` is None. `pid` is None until it was spawned."""
+    """One run of an agent; open while `ended_at` is None. `pid` is None until it was spawned.
+
+    `agent` is the profile that it was run with, `outcome` how the program fared, `session` the
+    program's own name of the conversation. Tokens and `cost` (US dollars; `cost_source` says
+    whether it was `reported` or `estimated`) are None where nobody knows them.
+    """
 
     task_id: str
     number: int
@@ -76,6 +83,39 @@ class Attempt:
     verdict: str | None
     reason: str
     end_commit: str
+    agent: str
+    model: str
+    session: str
+    outcome: str
+    input_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    cost: float | None
+    cost_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An agent that cannot work before `until`; `times`: how often in a row."""
+
+    agent: str
+    outcome: str
+    reason: str
+    until: str
+    times: int
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Tokens that were used, read and written together, and US dollars as far as they are known."""
+
+    tokens: int = 0
+    cost: float = 0.0
+
+    def plus(self, more: "Spent") -> "Spent":
+        """Return both together."""
+        return Spent(self.tokens + more.tokens, self.cost + more.cost)
 
 
 @dataclass(frozen=True, slots=True)

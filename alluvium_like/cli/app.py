@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from alluvium_like import __version__
-from alluvium_like.cli import backup, daemon, housekeeping, queue, service, setup, tasks
+from alluvium_like.cli import agents, backup, daemon, housekeeping, queue, service, setup, tasks
 from alluvium_like.cli.common import choose_workspace, no_loop
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ setup.register(app)
 daemon.register(app)
 service.register(app)
 tasks.register(app)
+agents.register(app)
 queue.register(app)
 housekeeping.register(app)
 backup.register(app)

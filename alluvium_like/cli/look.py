@@ -85,6 +85,8 @@ def print_status(space: Workspace, *, as_json: bool = False) -> None:
         print(f"landing     {printable(now.landing)}")
     for condition in now.conditions:
         print(f"{condition.name:<11} {condition.reason} (since {condition.since})")
+    for parked in now.parked:
+        print(printable(f"parked      {parked.agent} until {parked.until}: {parked.reason}"))
     print(f"inbox       {now.inbox}")
     print(f"quarantine  {now.quarantine}")
     for state, count in now.tasks.items():

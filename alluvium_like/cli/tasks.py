@@ -87,6 +87,13 @@ def show(task: TaskArgument, as_json: JsonOption = False) -> None:
                     "exit_code": run.exit_code,
                     "verdict": run.verdict,
                     "reason": run.reason,
+                    "agent": run.agent,
+                    "model": run.model,
+                    "outcome": run.outcome,
+                    "input_tokens": run.input_tokens,
+                    "output_tokens": run.output_tokens,
+                    "cost": run.cost,
+                    "cost_source": run.cost_source,
                 }
                 for run in store.attempts(found.id)
             ],

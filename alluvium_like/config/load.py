@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from alluvium_like.config.integration import TestCommand
 from alluvium_like.config.problems import describe
-from alluvium_like.config.tables import Config, fields, tables
+from alluvium_like.config.tables import NAMED, Config, fields, tables
 from alluvium_like.errors import ConfigError
 
 
@@ -33,17 +33,24 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        known = {name: list(kind.model_fields) for name, kind in tables().items()}
+        kinds = {**tables(), **NAMED}
+        known = {name: list(kind.model_fields) for name, kind in kinds.items()}
         items = list(TestCommand.model_fields)
         raise ConfigError(
-            [describe(mistake, known, items) for mistake in error.errors(include_url=False)]
+            [describe(mistake, known, NAMED, items) for mistake in error.errors(include_url=False)]
         ) from None
 
 
 def changed_keys(old: Config, new: Config) -> list[str]:
     """Return the dotted keys whose values differ, in the order of the file."""
-    return [
+    once = [
         f"{table}.{key}"
         for table, key, _ in fields()
         if getattr(getattr(old, table), key) != getattr(getattr(new, table), key)
     ]
+    named = []
+    for table in NAMED:
+        before, after = getattr(old, table), getattr(new, table)
+        names = {**before, **after}
+        named += [f"{table}.{n}" for n in names if before.get(n) != after.get(n)]
+    return once + named

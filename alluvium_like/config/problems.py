@@ -4,7 +4,7 @@ Pure: one validation error in, one line out. Values are shown only where they ca
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -32,7 +32,7 @@ _EXPLAINED: Final[Mapping[str, tuple[str, str]]] = {
     "string_type": ("not a text", "a text in quotes"),
     "tuple_type": ("not a list", 'a list such as ["a", "b"]'),
 }
-_NEVER_SHOWN: Final = {("agent", "command"), ("agent", "env"), ("integration", "run_tests")}
+_NEVER_SHOWN: Final = {"command", "arguments", "env", "run_tests"}
 
 
 def refuse(what: str, allowed: str) -> NoReturn:
@@ -41,12 +41,26 @@ def refuse(what: str, allowed: str) -> NoReturn:
 
 
 def describe(
-    mistake: "ErrorDetails", known: Mapping[str, Sequence[str]], test_keys: Sequence[str]
+    mistake: "ErrorDetails",
+    known: Mapping[str, Sequence[str]],
+    named: Collection[str],
+    test_keys: Sequence[str],
 ) -> str:
-    """Return one line for a validation error; `known` maps the tables to their keys."""
-    where = _where(mistake["loc"], isinstance(mistake["input"], dict) or mistake["loc"][0] in known)
+    """Return one line for a validation error; `known` maps the tables to their keys.
+
+    `named`: those tables of which there may be several.
+    """
+    loc = [part for part in mistake["loc"] if part != "[key]"]
+    if not loc:  # about the whole file
+        return f"config.toml: {mistake.get('ctx', {}).get('what', mistake['msg'])}"
+    first = str(loc[0])
+    if first in named and len(loc) > 1:
+        title = f"{first}.{loc[1]}"
+        loc[:2] = [title]
+        known = {**known, title: known[first]}
+    where = _where(loc, isinstance(mistake["input"], dict) or loc[0] in known)
     if mistake["type"] == "extra_forbidden":
-        return f"config.toml: {where}: {_unknown(mistake, known, test_keys)}"
+        return f"config.toml: {where}: {_unknown(mistake, loc, known, test_keys)}"
     default = (mistake["msg"], "see config.example.toml")
     what, allowed = _EXPLAINED.get(mistake["type"], default)
     context = mistake.get("ctx", {})
@@ -56,7 +70,7 @@ def describe(
     )
 
 
-def _where(loc: tuple[int | str, ...], table: bool) -> str:
+def _where(loc: Sequence[int | str], table: bool) -> str:
     first = _plain(str(loc[0]))
     text = f"[{first}]" if table else first
     for part in loc[1:]:
@@ -69,18 +83,20 @@ def _plain(key: str) -> str:
 
 
 def _unknown(
-    mistake: "ErrorDetails", known: Mapping[str, Sequence[str]], test_keys: Sequence[str]
+    mistake: "ErrorDetails",
+    loc: Sequence[int | str],
+    known: Mapping[str, Sequence[str]],
+    test_keys: Sequence[str],
 ) -> str:
-    loc = mistake["loc"]
     word = str(loc[-1])
     is_table = len(loc) == 1 and isinstance(mistake["input"], dict)
     keys = list(known) if is_table else test_keys if len(loc) > 2 else known.get(str(loc[0]), [])
     kind = "table" if is_table else "key"
-    if close := get_close_matches(word, keys, n=1):
-        return f"unknown {kind}; did you mean '{close[0]}'?"
     homes = [] if is_table else [table for table, own in known.items() if word in own]
     if homes:
         return f"unknown key; did you mean '{word}' in [{homes[0]}]?"
+    if close := get_close_matches(word, keys, n=1):
+        return f"unknown {kind}; did you mean '{close[0]}'?"
     return f"unknown {kind}; known here: {', '.join(keys or [f'[{table}]' for table in known])}"
 
 
@@ -90,7 +106,7 @@ def _shown(mistake: "ErrorDetails") -> str:
         return "is not there"
     if isinstance(value, dict | list | tuple):
         return "is a table" if isinstance(value, dict) else "is a list"
-    if isinstance(value, str) and mistake["loc"][:2] in _NEVER_SHOWN:
+    if isinstance(value, str) and not _NEVER_SHOWN.isdisjoint(mistake["loc"]):
         return "its text is not shown"
     text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
     return f"is {text if len(text) <= 40 else text[:37] + '...'}"

@@ -4,24 +4,32 @@ All are frozen and strict: a number in quotes or a yes for a number is a mistake
 nobody knows. The description of a field is its documentation; the example file is made from it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from pydantic.fields import FieldInfo
 
+from alluvium_like.config.agents import (
+    DEFAULT_PROFILE,
+    Agent,
+    Budget,
+    Price,
+    Profile,
+)
 from alluvium_like.config.integration import Integration
+from alluvium_like.config.problems import refuse
 from alluvium_like.config.values import (
     AT_START,
-    PLACEHOLDERS,
-    CommandLine,
     Identity,
     Place,
+    ProfileName,
     Seconds,
     Table,
+    Text,
     Texts,
-    Variables,
 )
 
 InboxWatch = Literal["auto", "events", "polling"]
@@ -42,39 +50,6 @@ class Repo(Table):
     def at(self, root: Path) -> Path:
         """Return the absolute path of the repository of the workspace at `root`."""
         return root / Path(self.path).expanduser()
-
-
-class Agent(Table):
-    """What works on a task. It runs in the task's own worktree and gets the prompt on stdin."""
-
-    command: CommandLine = Field(
-        default=("{python}", "-P", "-m", "alluvium_like.agents.builtin"),
-        description="The program and its arguments; no shell reads them. Filled in: "
-        + " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        + ". The same values are in the environment, as ALLUVIUM_TASK_ID and so on.",
-    )
-    timeout_seconds: Seconds = Field(
-        default=3600, gt=0, description="The longest that one attempt may take, in seconds."
-    )
-    retries: int = Field(
-        default=1, ge=0, description="How often a failed attempt is repeated before the task fails."
-    )
-    retry_delay_seconds: Seconds = Field(
-        default=2,
-        ge=0,
-        description="The pause before the first repetition, in seconds; it doubles each time.",
-    )
-    env: Variables = Field(
-        default=(),
-        description="Names of further environment variables that are passed on to the agent, "
-        'such as ["OPENAI_API_KEY"]. Its environment holds nothing else but ALLUVIUM_* and the '
-        "basics: PATH, HOME, USER, SHELL, LANG, LC_*, TERM, TZ, TMPDIR.",
-    )
-    output_limit_bytes: int = Field(
-        default=10_000_000,
-        ge=0,
-        description="How much of stdout and of stderr is kept of one attempt, in bytes each.",
-    )
 
 
 class Git(Table):
@@ -213,15 +188,59 @@ class Config(Table):
 
     repo: Repo = Repo()
     agent: Agent = Agent()
+    agents: Annotated[Mapping[ProfileName, Profile], AfterValidator(MappingProxyType)] = Field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    budget: Budget = Budget()
+    prices: Annotated[Mapping[Text, Price], AfterValidator(MappingProxyType)] = Field(
+        default_factory=lambda: MappingProxyType({})
+    )
     integration: Integration = Integration()
     git: Git = Git()
     safety: Safety = Safety()
     retention: Retention = Retention()
 
+    @property
+    def profiles(self) -> dict[str, Profile]:
+        """Return all agents by name; that of [agent] itself is the first."""
+        return {DEFAULT_PROFILE: self.agent, **self.agents}
+
+    def chosen(self, name: str) -> str:
+        """Return the name of the profile that is meant; "" means the one that [agent] says."""
+        return name or self.agent.profile or DEFAULT_PROFILE
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        named = [("agent.profile", self.agent.profile)]
+        named += [(f"fallback of {name}", each.fallback) for name, each in self.profiles.items()]
+        for where, name in named:
+            if name and name not in self.profiles:
+                known = ", ".join(self.profiles)
+                refuse(f"{where} is '{name}', which is no agent; there are {known}", known)
+        for name in self.profiles:
+            self._refuse_circle(name)
+        return self
+
+    def _refuse_circle(self, first: str) -> None:
+        seen, name = [first], self.profiles[first].fallback
+        while name:
+            if name in seen:
+                refuse(
+                    f"the fallbacks of agents go in a circle: {' → '.join([*seen, name])}", "none"
+                )
+            seen.append(name)
+            name = self.profiles[name].fallback
+
+
+NAMED: Final[dict[str, type[Table]]] = {"agents": Profile, "prices": Price}
+"""The tables of which there may be several, each with a name."""
+
 
 def tables() -> dict[str, type[BaseModel]]:
-    """Return the class of each table, in the order of the file."""
-    return {name: type(info.default) for name, info in Config.model_fields.items()}
+    """Return the class of each table that there is once, in the order of the file."""
+    return {
+        name: type(info.default) for name, info in Config.model_fields.items() if name not in NAMED
+    }
 
 
 def fields() -> Iterator[tuple[str, str, FieldInfo]]:

@@ -13,7 +13,7 @@ from typing import Final
 import tomli_w
 from pydantic.fields import FieldInfo
 
-from alluvium_like.config.tables import RESTART_KEYS, fields, tables
+from alluvium_like.config.tables import NAMED, RESTART_KEYS, fields, tables
 from alluvium_like.config.values import AT_START
 
 _WIDTH: Final = 96
@@ -26,6 +26,21 @@ _INIT_HEAD: Final = (
     "to change it. 'alluvium-like reload' makes a running daemon read the file again; "
     f"{', '.join(sorted(RESTART_KEYS))} count at its next start."
 )
+
+
+_SAMPLES: Final = {
+    "agents": (
+        "Further agents, each in a table with a name of its own. They have all the keys of [agent] "
+        "but 'profile', with the same defaults.",
+        ("[agents.codex]", 'preset = "codex"', 'env = ["OPENAI_API_KEY"]', 'fallback = "default"'),
+    ),
+    "prices": (
+        "What models cost, in US dollars for a million tokens, for agents that report tokens only: "
+        "their cost is then an estimate, and called so. A model is meant whose name is this, or "
+        "begins with it.",
+        ('[prices."gpt-5"]', "input = 1.25", "cached = 0.125", "output = 10"),
+    ),
+}
 
 
 def render_example() -> str:
@@ -55,6 +70,10 @@ def _render(head: str, chosen: Mapping[str, object] | None) -> str:
         value = (chosen or {}).get(dotted, info.default)
         mark = "" if chosen is None or dotted in chosen else "#"
         lines += [f"{mark}{line}" for line in _assignment(key, value)]
+    for table, (words, sample) in _SAMPLES.items():
+        lines += ["", *_comment(words), *(f"#     {line}" for line in sample)]
+        keys = NAMED[table].model_fields.items()
+        lines += [] if table == "agents" else [f"# {key}: {info.description}" for key, info in keys]
     return "\n".join(lines) + "\n"
 
 

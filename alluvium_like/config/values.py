@@ -22,6 +22,7 @@ PLACEHOLDERS: Final = (
 
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_]\w*)\}", re.ASCII)  # ${word} is the shell's
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_PROFILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
 _REMOTE = re.compile(r"[\w][\w./-]*", re.ASCII)
 _NOT_IN_A_BRANCH = re.compile(r"^[-/.]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|/\.|[/.]$|\.lock(/|$)")
 _NOT_IN_A_PATTERN = re.compile(r"\\|\[\^|\[[^\]]*(\[:|/|$)")
@@ -54,14 +55,21 @@ def _argument(value: str) -> str:
 
 
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value or not value[0].strip():
+    if value and not value[0].strip():
         refuse("empty", "a program and its arguments")
     return value
 
 
 def _variable(value: str) -> str:
-    if not _VARIABLE.fullmatch(value):
-        refuse("not the name of a variable", "a name such as OPENAI_API_KEY, without its value")
+    name, _, fixed = value.partition("=")
+    if not _VARIABLE.fullmatch(name) or "\0" in fixed:
+        refuse("not a variable", 'a name such as "OPENAI_API_KEY", or "NAME=value"')
+    return value
+
+
+def _profile_name(value: str) -> str:
+    if not _PROFILE_NAME.fullmatch(value) or value == "default":
+        refuse("not a name for an agent", "small letters, digits and dashes, but not 'default'")
     return value
 
 
@@ -118,4 +126,5 @@ Identity = Annotated[str, AfterValidator(_identity)]
 Argument = Annotated[str, AfterValidator(_argument)]
 CommandLine = Annotated[tuple[Argument, ...], Field(strict=False), AfterValidator(_command)]
 Variable = Annotated[str, AfterValidator(_variable)]
+ProfileName = Annotated[str, AfterValidator(_profile_name)]
 Variables = Annotated[tuple[Variable, ...], Field(strict=False)]

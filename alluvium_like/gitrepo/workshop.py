@@ -262,8 +262,12 @@ def _write_refs(git_dir: Path, source: Source, commit: str, branch: str | None) 
 
 
 def _packed(refs: Sequence[tuple[str, str]]) -> str:
-    lines = "".join(f"{commit} {name}\n" for name, commit in sorted(refs))
-    return f"# pack-refs with: sorted \n{lines}"
+    """Return a file without the header that git writes, which may be left out.
+
+    "peeled" in it would promise something about tags, and GitPython, through which some agents read
+    Git, trips over a header without that word.
+    """
+    return "".join(f"{commit} {name}\n" for name, commit in sorted(refs))
 
 
 def set_aside_all(folder: Path, trash: Path) -> None:

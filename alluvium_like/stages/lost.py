@@ -40,4 +40,5 @@ def lost_end(
         "verdict": verdict,
         "reason": reason,
         "end_commit": "",
+        "outcome": "",
     }

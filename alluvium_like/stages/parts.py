@@ -7,7 +7,6 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from alluvium_like.clock import utc_after, utc_now
 from alluvium_like.config import Config
 from alluvium_like.errors import PlaceLost, StoreError
 from alluvium_like.execution.process import StopRequest
@@ -16,7 +15,7 @@ from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.runner import Git, Identity
 from alluvium_like.gitrepo.warm import Limits, WarmTrees
 from alluvium_like.gitrepo.workshop import Workshop
-from alluvium_like.lifecycle import ACTIVE, Condition, Ending, State
+from alluvium_like.lifecycle import Ending
 from alluvium_like.log import get_logger
 from alluvium_like.place import Place
 from alluvium_like.stages.health import Health
@@ -175,26 +174,6 @@ async def last_pulled(parts: "Parts") -> Pulled | None:
     """Return the newest task that merges what others pushed, None before the first."""
     words = (await parts.store.get_meta(pulled_key(parts.repository))).split()
     return Pulled(*words) if words else None
-
-
-async def somebody_waits(parts: "Parts") -> bool:
-    """Tell whether a task waits for a slot, or will soon: what is not urgent holds off then."""
-    return await parts.store.next_runnable(utc_now(), utc_after(_FAR)) is not None
-
-
-async def anything_to_do(parts: "Parts") -> bool:
-    """Tell whether a task is left that the daemon could do something about now."""
-    store, config = parts.store, parts.settings.current
-    counts = await store.counts()
-    waiting = {state for state in ACTIVE if counts.get(state)}
-    waiting.discard(State.INTEGRATING)  # proven, and its landing has to wait
-    if await store.conditions(Condition.BASE_RED) or await store.conditions(Condition.LANE):
-        waiting.discard(State.WORKER_DONE)
-    if await store.conditions(Condition.PAUSED):
-        waiting -= {State.QUEUED, State.NEEDS_REVISION}
-    if not config.integration.enabled:
-        waiting.discard(State.WORKER_DONE)
-    return bool(waiting)
 
 
 async def tell_condition(parts: "Parts", name: str, reason: str, repository: str = "") -> None:

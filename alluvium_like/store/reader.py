@@ -10,7 +10,7 @@ from alluvium_like.lifecycle import ENDED, State
 from alluvium_like.store.rows import Row, to_attempt, to_task
 from alluvium_like.store.sql import query
 from alluvium_like.store.version import require_version
-from alluvium_like.task import REPOSITORY, Attempt, Task
+from alluvium_like.task import REPOSITORY, Attempt, Parked, Task
 
 
 class StoreReader:
@@ -111,6 +111,16 @@ class StoreReader:
     def attempts(self, task_id: str) -> list[Attempt]:
         """Return the attempts of one task, oldest first."""
         return [to_attempt(row) for row in self._fetch("attempts_of_task", task_id=task_id)]
+
+    def parked(self) -> list[Parked]:
+        """Return the agents that cannot work, and those of whom it is not known that they can."""
+        if not self._fetch("has_table", name="parked"):  # of an older version
+            return []
+        return [Parked(**dict(row)) for row in self._fetch("parked")]
+
+    def usage(self, since: str) -> list[Row]:
+        """Return the attempts that were begun since a moment, with the names of their tasks."""
+        return self._fetch("usage", since=since)
 
     def trials(self, task_id: str) -> list[Row]:
         """Return the runs of the tests that were about one task, oldest first."""

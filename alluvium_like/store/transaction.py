@@ -127,11 +127,11 @@ class Transaction:
         )
         return moved
 
-    async def start_attempt(self, task: Task) -> Task:
+    async def start_attempt(self, task: Task, agent: str) -> Task:
         """Move one task to running, as its next attempt, which is fenced by its number."""
         number = task.attempt + 1
         moved = await self.transition(
             task.id, expect=task.state, to=State.RUNNING, in_attempt=task.attempt, attempt=number
         )
-        await self.run("begin_attempt", task_id=task.id, number=number)
+        await self.run("begin_attempt", task_id=task.id, number=number, agent=agent)
         return moved

@@ -4,9 +4,10 @@ Every write is compare-and-set and commits before the caller goes on. After each
 `committed` is called, so that projections and followers can catch up from the event rows.
 """
 
+import json
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from alluvium_like.lifecycle import CheckpointKind, State
 from alluvium_like.store.connection import Connection
 from alluvium_like.store.rows import to_attempt, to_landing, to_task
 from alluvium_like.store.transaction import Transaction, Value
-from alluvium_like.task import Attempt, Landing, Repository, Task
+from alluvium_like.task import Attempt, Landing, Parked, Repository, Spent, Task
 
 
 class Store:
@@ -79,9 +80,12 @@ class Store:
         """Return the tasks in one state, oldest first."""
         return [to_task(row) for row in await self.rows("list_tasks_in_state", state=state)]
 
-    async def next_runnable(self, now: str, too_far: str) -> Task | None:
-        """Return the task that is to start next; a back-off beyond `too_far` is a clock's jump."""
-        rows = await self.rows("next_runnable", now=now, too_far=too_far)
+    async def next_runnable(self, now: str, too_far: str, held: Sequence[str]) -> Task | None:
+        """Return the task that is to start next; a back-off beyond `too_far` is a clock's jump.
+
+        Tasks whose agent is one of `held` wait.
+        """
+        rows = await self.rows("next_runnable", now=now, too_far=too_far, held=json.dumps(held))
         return to_task(rows[0]) if rows else None
 
     async def next_due(self, now: str) -> str | None:
@@ -104,6 +108,24 @@ class Store:
     async def open_attempts(self) -> list[Attempt]:
         """Return the attempts that no end was stored for."""
         return [to_attempt(row) for row in await self.rows("open_attempts")]
+
+    async def parked(self) -> list[Parked]:
+        """Return the agents that cannot work, and those of whom it is not known that they can."""
+        return [Parked(**dict(row)) for row in await self.rows("parked")]
+
+    async def attempts(self, task_id: str) -> list[Attempt]:
+        """Return the attempts of one task, oldest first."""
+        return [to_attempt(row) for row in await self.rows("attempts_of_task", task_id=task_id)]
+
+    async def spent_by_task(self, task_id: str, attempt: int) -> Spent:
+        """Return what the other attempts of a task used since a person last had a word."""
+        row = (await self.rows("spent_by_task", task_id=task_id, attempt=attempt))[0]
+        return Spent(row["tokens"] or 0, row["cost"] or 0.0)
+
+    async def spent_since(self, moment: str) -> dict[str, Spent]:
+        """Return what each agent used in the attempts that were begun since a moment."""
+        rows = await self.rows("spent_since", since=moment)
+        return {row["agent"]: Spent(row["tokens"] or 0, row["cost"] or 0.0) for row in rows}
 
     async def answers(self, task_id: str) -> list[tuple[str, str]]:
         """Return the questions that a person has answered, oldest first."""

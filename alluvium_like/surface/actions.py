@@ -142,10 +142,11 @@ class Actions:
         self.wakes.dispatch.set()
 
     async def resume(self) -> None:
-        """Start attempts again, and let a lane that paused on a red base try again."""
+        """Start attempts again, and let a lane on a red base and parked agents try again."""
         async with self.store.transaction("resumed") as tx:
             await tx.run("clear_conditions", first=Condition.PAUSED, second=Condition.BASE_RED)
             await tx.run("doubt_red_trials")
+            await tx.run("unpark_all")
         self.wakes.set_all()
 
     async def _waiting_for_leave(self, task_id: str) -> Task:

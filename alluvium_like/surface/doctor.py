@@ -6,20 +6,22 @@ Without a valid configuration, what depends on it is left out.
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import anyio
 
 from alluvium_like.config import Config, load_config
+from alluvium_like.config.agents import DEFAULT_PROFILE, Profile
 from alluvium_like.errors import AlluviumError, ConfigError, RepositoryError
 from alluvium_like.gitrepo.checkouts import unfinished_in
 from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.owner import OwnerRepository, inspect_repository
 from alluvium_like.gitrepo.remote import Unreachable, open_remote
 from alluvium_like.gitrepo.runner import Git
+from alluvium_like.stages.dispatch.worker import adapter_of
 from alluvium_like.surface import machine
+from alluvium_like.surface.agents import environment_seen, program_of
 from alluvium_like.surface.machine import Check, Status
 from alluvium_like.workspace import Workspace
 
@@ -49,8 +51,7 @@ def run_doctor(workspace: Workspace) -> list[Check]:
         message = "valid" if there else "there is no config.toml: all defaults"
         checks = [Check("config", Status.OK, message)]
         looks += [
-            ("agent", partial(_agent, config)),
-            ("agent variables", partial(_agent_variables, config)),
+            ("agents", partial(_agents, config)),
             ("repository", partial(_repository, workspace, config)),
         ]
     for name, look in looks:
@@ -91,23 +92,34 @@ def _folders(workspace: Workspace) -> Iterator[Check]:
         yield Check("workspace", Status.OK, f"{workspace.root} is writable")
 
 
-def _agent(config: Config) -> Iterator[Check]:
-    word = config.agent.command[0].replace("{python}", sys.executable)
+def _agents(config: Config) -> Iterator[Check]:
+    for name, profile in config.profiles.items():
+        if name == DEFAULT_PROFILE and config.agent.profile:
+            continue  # [agent] only says which one
+        yield from _agent(name, profile)
+
+
+def _agent(name: str, profile: Profile) -> Iterator[Check]:
+    title = f"agent {name}"
+    word, adapter = program_of(profile), adapter_of(profile)
     if "/" in word and not word.startswith("/"):
         # Only the task's worktree or folder can tell.
-        yield Check("agent", Status.OK, f"{word} is looked up when a task runs")
-    elif found := shutil.which(word):
-        yield Check("agent", Status.OK, found)
+        yield Check(title, Status.OK, f"{word} is looked up when a task runs")
+    elif found := shutil.which(word, path=environment_seen(profile).get("PATH")):
+        yield Check(title, Status.OK, found)
     else:
-        fix = "install it, set PATH for the daemon, or change [agent].command"
-        yield Check("agent", Status.FAIL, f"{word} is not a program on PATH", fix)
-
-
-def _agent_variables(config: Config) -> Iterator[Check]:
-    missing = [name for name in config.agent.env if name not in os.environ]
+        fix = "install it, set PATH for the daemon, or change the agent's command"
+        install = f" ({adapter.install})" if adapter else ""
+        yield Check(title, Status.FAIL, f"{word} is not a program on PATH{install}", fix)
+    if adapter is not None:
+        login = adapter.login(environment_seen(profile))
+        if login.ready is False:
+            yield Check(f"{title} login", Status.WARN, "cannot log in", login.words)
+    missing = [each for each in profile.passed if each not in os.environ]
     if missing:
         fix = "set them where the daemon is started"
-        yield Check("agent variables", Status.WARN, f"not set here: {', '.join(missing)}", fix)
+        message = f"not set here: {', '.join(missing)}"
+        yield Check(f"{title} variables", Status.WARN, message, fix)
 
 
 def _repository(workspace: Workspace, config: Config) -> Iterator[Check]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from alluvium_like.agents.prompt import default_template
 from alluvium_like.config import Config, load_config
+from alluvium_like.config.agents import PRESETS
 from alluvium_like.config.text import render_for_init
 from alluvium_like.durable import write_durable
 from alluvium_like.errors import UsageError, WorkspaceError
@@ -23,37 +24,9 @@ from alluvium_like.gitrepo.owner import (
 )
 from alluvium_like.workspace import CONFIG_NAME, STATE_NAME, Workspace
 
-_READ_IT: Final = "Read {prompt_file} and do what it says."
-# Every agent gets the prompt on stdin; a program that wants a text or a file is told of the file.
-AGENTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "builtin": Config().agent.command,
-    "pi": ("pi", "-p", "--mode", "json", "--no-session"),
-    "claude": (
-        *("claude", "-p", "--output-format", "stream-json", "--verbose"),
-        *("--permission-mode", "bypassPermissions"),
-    ),
-    "codex": (
-        *("codex", "exec", "--json", "--skip-git-repo-check", "--sandbox", "workspace-write"),
-        *("--add-dir", "{agent_dir}", "-C", "{worktree}", "-"),
-    ),
-    "gemini": (
-        *("gemini", "--yolo", "--output-format", "json", "--include-directories", "{task_dir}"),
-        *("-p", _READ_IT),
-    ),
-    "opencode": ("opencode", "run", "--format", "json", "--auto", "--dir", "{worktree}", _READ_IT),
-    "qwen": (
-        *("qwen", "--auth-type", "openai", "--yolo", "--output-format", "json"),
-        *("--include-directories", "{task_dir}", "-p", _READ_IT),
-    ),
-    "aider": (
-        *("aider", "--message-file", "{prompt_file}", "--yes-always", "--no-check-update"),
-        *("--no-show-model-warnings", "--no-gitignore", "--no-stream"),
-    ),
-    "mini": (
-        *("mini", "-y", "--exit-immediately", "-t", _READ_IT),
-        *("-o", "{agent_dir}/trajectory.json"),
-    ),
-}
+_BUILTIN: Final = "builtin"
+AGENTS: Final = (_BUILTIN, *PRESETS)
+"""What `init` can write down."""
 
 
 def initialise(path: Path, *, repo: Path | None, agent: str | None) -> list[str]:
@@ -78,7 +51,7 @@ def _wanted(agent: str | None, repo: Path | None) -> dict[str, object]:
             close = get_close_matches(agent, AGENTS, n=1)
             hint = f"did you mean '{close[0]}'? " if close else ""
             raise UsageError(f"unknown agent '{agent}': {hint}known: {', '.join(AGENTS)}")
-        wanted["agent.command"] = AGENTS[agent]
+        wanted["agent.preset"] = "" if agent == _BUILTIN else agent
     if repo is not None:
         wanted["repo.path"] = str(repo.resolve())
     return wanted
@@ -120,8 +93,8 @@ def _write_config(workspace: Workspace, wanted: dict[str, object]) -> list[str]:
 def _keep_config(workspace: Workspace, wanted: Mapping[str, object]) -> list[str]:
     config = load_config(workspace.config_file)
     place = config.repo.at(workspace.root)
-    if wanted.get("agent.command", config.agent.command) != config.agent.command:
-        raise _already_chosen(workspace, "[agent].command")
+    if wanted.get("agent.preset", config.agent.preset) != config.agent.preset:
+        raise _already_chosen(workspace, "[agent].preset")
     if wanted.get("repo.path", str(place.resolve())) != str(place.resolve()):
         raise _already_chosen(workspace, "[repo].path")
     found = inspect_repository(place, workspace, config.integration.base_branch)

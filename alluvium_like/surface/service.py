@@ -54,7 +54,9 @@ def service_of(workspace: Workspace, name: str | None = None) -> Service:
         program=(sys.executable, "-P", "-m", "alluvium_like"),
         search_path=":".join(f for f in folders if f.startswith("/") and _can_be_written(f)),
         grace_seconds=config.safety.shutdown_grace_seconds,
-        agent_variables=config.agent.env,
+        agent_variables=tuple(
+            dict.fromkeys(name for each in config.profiles.values() for name in each.passed)
+        ),
     )
 
 

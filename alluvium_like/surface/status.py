@@ -10,7 +10,7 @@ from alluvium_like.errors import PlaceLost
 from alluvium_like.lock import is_locked, shown_pid
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.surface.client import is_silent
-from alluvium_like.task import REPOSITORY
+from alluvium_like.task import REPOSITORY, Parked
 from alluvium_like.trouble import Told, Trouble, explain, read_board
 from alluvium_like.workspace import Workspace
 
@@ -26,7 +26,9 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole picture at one moment; `landing` tells why what is proven cannot land yet."""
+    """The whole picture at one moment; `landing` tells why what is proven cannot land yet, `parked`
+    which agents cannot work now.
+    """
 
     root: Path
     running: bool
@@ -40,6 +42,7 @@ class Status:
     landing: str
     conditions: tuple[Notice, ...]
     degraded: tuple[Told, ...]
+    parked: tuple[Parked, ...]
 
     @property
     def state(self) -> str:
@@ -67,6 +70,7 @@ class Status:
             "base_branch": self.base_branch,
             "landing": self.landing or None,
             "conditions": [asdict(condition) for condition in self.conditions],
+            "parked": [asdict(parked) for parked in self.parked],
         }
 
 
@@ -94,6 +98,7 @@ def read_status(workspace: Workspace) -> Status:
                 Notice(row["name"], row["reason"], row["since"]) for row in store.conditions()
             ),
             degraded=_degraded(workspace) if running else (),
+            parked=tuple(row for row in store.parked() if row.until > utc_now()),
         )
 
 

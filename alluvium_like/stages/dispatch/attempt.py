@@ -14,21 +14,23 @@ import structlog
 
 from alluvium_like import messages
 from alluvium_like.agents.evidence import NO_CLAIM, read_claim, read_question
+from alluvium_like.agents.outcome import Judged
 from alluvium_like.deletion import make_movable
 from alluvium_like.errors import AlluviumError, PlaceLost
-from alluvium_like.execution.identity import ProcessIdentity
-from alluvium_like.execution.process import RunEnd, StopRequest, run_supervised
+from alluvium_like.execution.process import RunEnd, StopRequest
 from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.harvest import Harvest, harvest
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import own_path, place
-from alluvium_like.lifecycle import Ending
+from alluvium_like.lifecycle import AgentOutcome, Ending
 from alluvium_like.log import get_logger
 from alluvium_like.place import Place
 from alluvium_like.stages.dispatch.prepare import Prepared, prepare
+from alluvium_like.stages.dispatch.running import Running
 from alluvium_like.stages.dispatch.tampering import Given, look_after, look_before
 from alluvium_like.stages.dispatch.verdict import Seen, conclude
 from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.profiles import note_fared
 from alluvium_like.task import Task
 from alluvium_like.trouble import Trouble, trouble_of
 from alluvium_like.workspace import SYSTEM_NAME
@@ -36,7 +38,9 @@ from alluvium_like.workspace import SYSTEM_NAME
 log = get_logger(__name__)
 
 
-async def run_attempt(parts: Parts, task: Task, process_gone: Callable[[], None]) -> None:
+async def run_attempt(
+    parts: Parts, task: Task, agent: str, process_gone: Callable[[], None]
+) -> None:
     """Run one attempt of a task in state running; the row afterwards says what became of it.
 
     `process_gone` is called when nothing of the attempt's processes is left. The workshop is gone
@@ -45,28 +49,34 @@ async def run_attempt(parts: Parts, task: Task, process_gone: Callable[[], None]
     with structlog.contextvars.bound_contextvars(task_id=task.id, attempt=task.attempt):
         request = parts.runs.begin(task.id)
         try:
-            seen = await _run_and_look(parts, task, request, process_gone)
+            seen = await _run_and_look(parts, task, agent, request, process_gone)
         finally:
             parts.runs.end(task.id)
+        await parts.health.through(lambda: note_fared(parts, agent, seen.fared))
         await conclude(parts, task, seen)
         if seen.work is not None and seen.work.changed:
             await _write_patch(parts, task.id, seen.work)
 
 
 async def _run_and_look(
-    parts: Parts, task: Task, request: StopRequest, process_gone: Callable[[], None]
+    parts: Parts,
+    task: Task,
+    agent: str,
+    request: StopRequest,
+    process_gone: Callable[[], None],
 ) -> Seen:
     work, given = None, Given(task.input_seal)
+    fared = Judged(AgentOutcome.CRASHED)
     try:
         await parts.mend()
         given = await look_before(parts, task)
         if given.alarm:
             end = RunEnd(Ending.HELD, None, given.alarm, 0.0, 0)
-            return Seen(end, None, NO_CLAIM, None, given)
+            return Seen(agent, end, fared, None, NO_CLAIM, None, given)
         if given.seal != task.input_seal:
             await parts.store.write("seal_input", id=task.id, input_seal=given.seal)
             task = replace(task, input_seal=given.seal)
-        prepared = await prepare(parts, task)
+        prepared = await prepare(parts, task, agent)
         home = await anyio.to_thread.run_sync(Place.of, parts.workspace.task(task.id).root)
     except (AlluviumError, OSError) as error:
         ending = Ending.MACHINE if await parts.tell(error) else Ending.NOT_STARTED
@@ -75,7 +85,7 @@ async def _run_and_look(
         end = RunEnd(ending, None, f"could not be prepared: {error}", 0.0, 0)
         await _clear_away(parts, parts.workshop(task.id), whole=False)
     else:
-        end = await _run(parts, task, prepared, request)
+        end, fared = await _run(parts, task, prepared, request)
         process_gone()
         if end.ending is Ending.EXITED:
             end = await _excused(parts, end)
@@ -85,7 +95,7 @@ async def _run_and_look(
             if not there and end.ending is not Ending.CANCELLED:
                 end = replace(end, ending=Ending.HELD)
                 given = Given(task.input_seal, messages.folder_gone(task.id))
-            failed = end.ending is not Ending.EXITED or end.exit_code != 0
+            failed = end.ending is not Ending.EXITED or fared.outcome is not AgentOutcome.OK
             work = await _take_in(parts, task, prepared, failed=failed)
         if work is not None and work.problem:
             work = await _keep_workshop(parts, task, prepared, work)
@@ -94,7 +104,7 @@ async def _run_and_look(
     claim, question = await parts.health.through(
         lambda: anyio.to_thread.run_sync(lambda: (read_claim(agent_dir), read_question(agent_dir)))
     )
-    return Seen(end, work, claim, question, given)
+    return Seen(agent, end, fared, work, claim, question, given)
 
 
 async def _excused(parts: Parts, end: RunEnd) -> RunEnd:
@@ -162,42 +172,26 @@ async def _write_patch(parts: Parts, task_id: str, work: Harvest) -> None:
     await parts.health.write_out(ours.system / "patch.diff", write)
 
 
-async def _run(parts: Parts, task: Task, prepared: Prepared, request: StopRequest) -> RunEnd:
-    async def store_start(identity: ProcessIdentity) -> None:
-        start = prepared.start
-        async with parts.store.transaction("attempt_started") as tx:
-            await tx.run(
-                "identify_attempt",
-                task_id=task.id,
-                number=task.attempt,
-                pid=identity.pid,
-                started=identity.started,
-                boot_id=identity.boot_id,
-            )
-            await tx.run(
-                "set_task_start",
-                task_id=task.id,
-                attempt=task.attempt,
-                start_commit=start.commit,
-                start_merge=start.merge,
-                base_commit=prepared.base,
-            )
-
-    log.info("attempt_starting", start=prepared.start.commit[:10])
+async def _run(
+    parts: Parts, task: Task, prepared: Prepared, request: StopRequest
+) -> tuple[RunEnd, Judged]:
+    log.info("attempt_starting", agent=prepared.worker.name, start=prepared.start.commit[:10])
     try:
-        end = await run_supervised(prepared.spec, on_started=store_start, stop=request)
+        end, fared = await Running(parts, task, prepared, request).run()
     except (AlluviumError, OSError) as error:  # nothing was started, or nothing of it is left
         if not parts.health.tell(error):
             raise
-        return RunEnd(Ending.MACHINE, None, f"could not be started: {error}", 0.0, 0)
+        end = RunEnd(Ending.MACHINE, None, f"could not be started: {error}", 0.0, 0)
+        return end, Judged(AgentOutcome.CRASHED)
     log.info(
         "attempt_ended",
         ending=end.ending,
+        outcome=fared.outcome,
         exit_code=end.exit_code,
         seconds=round(end.duration_seconds, 3),
         survivors=end.survivors,
     )
-    return end
+    return end, fared
 
 
 async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool) -> Harvest:

@@ -11,13 +11,16 @@ import anyio
 import anyio.abc
 
 from alluvium_like.clock import utc_after, utc_now
+from alluvium_like.config import Config
 from alluvium_like.errors import AlluviumError, StaleTransition, reason_of
 from alluvium_like.lifecycle import Condition, Ending, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.dispatch.attempt import run_attempt
+from alluvium_like.stages.dispatch.spending import day_used_up
 from alluvium_like.stages.dispatch.verdict import longest_pause
 from alluvium_like.stages.lost import queue_again
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
+from alluvium_like.stages.profiles import park_for_today, profiles_now
 from alluvium_like.task import Task
 
 log = get_logger(__name__)
@@ -33,6 +36,7 @@ class Dispatch:
         self._parts = parts
         self._slots_used = 0
         self._held: set[str] = set()
+        self._config: Config | None = None
         self._in_doubt = False  # whether the store may call running what nobody holds
 
     @property
@@ -58,18 +62,22 @@ class Dispatch:
         parts = self._parts
         if self._in_doubt and parts.health.is_well:
             await self._queue_lost()
+        if self._config is not parts.settings.current:  # there may be other budgets now
+            await parts.store.write("unpark_outcome", outcome=Ending.BUDGET)
+            self._config = parts.settings.current
         while (
             parts.health.is_well
             and self._slots_used < parts.settings.current.safety.max_workers
             and not parts.runs.stopping
             and not await parts.store.conditions(Condition.PAUSED)
         ):
-            task = await self._take_next()
-            if task is None:
+            taken = await self._take_next()
+            if taken is None:
                 return
+            task, agent = taken
             self._slots_used += 1
             self._held.add(task.id)
-            attempts.start_soon(self._attempt, task)
+            attempts.start_soon(self._attempt, task, agent)
 
     async def _queue_lost(self) -> None:
         """Queue again, uncounted, what the store calls running and nobody holds.
@@ -83,19 +91,26 @@ class Dispatch:
                 await queue_again(self._parts.store, task, Ending.MACHINE, _NOBODY_HOLDS_IT)
         self._in_doubt = False
 
-    async def _take_next(self) -> Task | None:
-        store = self._parts.store
-        longest = longest_pause(self._parts.settings.current.agent)
-        task = await store.next_runnable(utc_now(), utc_after(longest))
-        if task is None:
-            return None
-        try:
-            async with store.transaction("attempt_begun") as tx:
-                return await tx.start_attempt(task)
-        except StaleTransition:
-            return await self._take_next()
+    async def _take_next(self) -> tuple[Task, str] | None:
+        """Begin the attempt that is due first, of a task whose agent can work now."""
+        store, config = self._parts.store, self._parts.settings.current
+        far = utc_after(longest_pause(config.profiles.values()))
+        while True:
+            profiles = await profiles_now(self._parts)
+            task = await store.next_runnable(utc_now(), far, profiles.held)
+            agent = profiles.working(task.agent) if task else None
+            if task is None or agent is None:
+                return None
+            if over := await day_used_up(self._parts, agent):
+                await park_for_today(self._parts, agent, over)
+                continue
+            try:
+                async with store.transaction("attempt_begun") as tx:
+                    return await tx.start_attempt(task, agent), agent
+            except StaleTransition:
+                continue
 
-    async def _attempt(self, task: Task) -> None:
+    async def _attempt(self, task: Task, agent: str) -> None:
         released = False
 
         def release_slot() -> None:
@@ -106,7 +121,7 @@ class Dispatch:
                 self._parts.wakes.dispatch.set()
 
         try:
-            await run_attempt(self._parts, task, release_slot)
+            await run_attempt(self._parts, task, agent, release_slot)
         except Exception as error:
             if await self._parts.tell(error):
                 self._in_doubt = True
@@ -131,7 +146,9 @@ class Dispatch:
             log.exception("attempt_not_held", task_id=task.id)
 
     async def _next_look(self) -> float:
-        due = await self._parts.store.next_due(utc_now())
+        back_off = await self._parts.store.next_due(utc_now())
+        parked = (await profiles_now(self._parts)).next_change
+        due = min((at for at in (back_off, parked) if at is not None), default=None)
         if due is None:
             return SLOW_LOOK_SECONDS
         left = (datetime.fromisoformat(due) - datetime.now(UTC)).total_seconds()

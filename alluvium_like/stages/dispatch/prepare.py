@@ -14,33 +14,91 @@ from pathlib import Path
 import anyio.to_thread
 
 from alluvium_like import messages
-from alluvium_like.agents.command import AttemptPlaces, build_command, build_environment
+from alluvium_like.agents.adapters.base import Call
+from alluvium_like.agents.command import AttemptPlaces
+from alluvium_like.agents.events import Usage
 from alluvium_like.agents.evidence import give, prepare_agent_dir, put_aside
-from alluvium_like.agents.prompt import default_template, render_prompt
-from alluvium_like.errors import RepositoryError
+from alluvium_like.agents.prompt import (
+    News,
+    default_template,
+    render_continuation,
+    render_prompt,
+)
+from alluvium_like.errors import ConfigError, RepositoryError
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunSpec
 from alluvium_like.gitrepo.harvest import Start
 from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.gitrepo.workshop import Source, Workshop, merge_into_tree
 from alluvium_like.guarded import drop_halves, own_path, place
+from alluvium_like.lifecycle import PARKING, AgentOutcome, Ending
+from alluvium_like.masking import mask
+from alluvium_like.stages.dispatch.worker import Worker, adapter_of, environment_of
 from alluvium_like.stages.parts import Parts
-from alluvium_like.task import Task, display_name
+from alluvium_like.task import Attempt, Task, display_name
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An attempt that can be started; `base` is the landed base that it is given."""
+    """An attempt that can be started; `base` is the landed base that it is given.
+
+    `spec` lacks what is run, which `worker` says.
+    """
 
     spec: RunSpec
+    worker: Worker
     workshop: Workshop
     source: Source
     start: Start
     base: str
+    transcript: Path
 
 
-async def prepare(parts: Parts, task: Task) -> Prepared:
-    """Make everything that the attempt needs. Raises GitFailed, RepositoryError or OSError."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a task that an agent is to go on with."""
+
+    agent: str
+    answers: list[tuple[str, str]]
+    earlier: list[Attempt]
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether the last attempt was ended before it was through, and its work kept."""
+        return bool(self.earlier) and (
+            self.earlier[-1].outcome in PARKING or self.earlier[-1].ending == Ending.BUDGET
+        )
+
+    def session_of(self, agent: str) -> str:
+        """Return the session to go on with: that of the last attempt which had one."""
+        for attempt in reversed(self.earlier):
+            if attempt.session:
+                usable = attempt.agent == agent and attempt.outcome != AgentOutcome.CONTEXT
+                return attempt.session if usable else ""
+        return ""
+
+    def told_in(self, session: str) -> Usage:
+        """Return what all attempts with a session have told to have used."""
+        told = Usage()
+        for attempt in self.earlier:
+            if attempt.session == session:
+                told = told.plus(
+                    Usage(
+                        attempt.input_tokens or 0,
+                        attempt.cached_tokens or 0,
+                        attempt.output_tokens or 0,
+                    )
+                )
+        return told
+
+
+async def prepare(parts: Parts, task: Task, agent: str) -> Prepared:
+    """Make everything that an attempt by `agent` needs.
+
+    Raises GitFailed, ConfigError, RepositoryError or OSError.
+    """
+    if agent not in parts.settings.current.profiles:
+        raise ConfigError([f"config.toml has no agent '{agent}', which this task names"])
     with suppress(RepositoryError):  # the base is not there now: the lane says so, and waits
         if await parts.integration.refresh():
             parts.wakes.integrate.set()
@@ -53,9 +111,11 @@ async def prepare(parts: Parts, task: Task) -> Prepared:
     await parts.warm.take(workshop, source, commit=start.commit, branch=task.branch, user=user)
     if start.merge:
         await merge_into_tree(parts.git, workshop, start.merge, user)
-    answers = await parts.store.answers(task.id)
-    spec = await anyio.to_thread.run_sync(_write_and_describe, parts, task, workshop, answers)
-    return Prepared(spec, workshop, source, start, base)
+    earlier = await parts.store.attempts(task.id)
+    known = _Known(agent, await parts.store.answers(task.id), earlier[: task.attempt - 1])
+    spec, worker = await anyio.to_thread.run_sync(_write, parts, task, workshop, known)
+    transcript = parts.workspace.task(task.id).attempt(task.attempt) / "transcript.jsonl"
+    return Prepared(spec, worker, workshop, source, start, base, transcript)
 
 
 async def _choose_start(parts: Parts, task: Task) -> Start:
@@ -91,10 +151,9 @@ async def _with_conflict(parts: Parts, head: str, base: str) -> Start:
     return Start(head, base, merged if isinstance(merged, Conflict) else None)
 
 
-def _write_and_describe(
-    parts: Parts, task: Task, workshop: Workshop, answers: list[tuple[str, str]]
-) -> RunSpec:
-    config = parts.settings.current
+def _write(parts: Parts, task: Task, workshop: Workshop, known: _Known) -> tuple[RunSpec, Worker]:
+    """Write what the attempt is given, and say how it is run."""
+    profile = parts.settings.current.profiles[known.agent]
     folder = parts.workspace.task(task.id)
     places = AttemptPlaces(
         task_id=task.id,
@@ -104,47 +163,70 @@ def _write_and_describe(
         branch=task.branch,
         prompt_file=folder.prompt,
     )
+    environment = environment_of(profile, places)
+    environment["ALLUVIUM_BASE_BRANCH"] = parts.integration.base_branch
+    if known.answers:
+        environment["ALLUVIUM_ANSWERED"] = "1"
     with own_path(parts.workspace.tasks, task.id):
         prepare_agent_dir(folder.agent)
-    if task.attempt > 1:
-        put_aside(folder.agent, task.attempt - 1)
-        with _attempt_folder(parts, folder.attempt(task.attempt - 1)) as opened:
-            drop_halves(opened)
-    prompt = render_prompt(
-        _template(parts),
-        places,
+    if known.earlier:
+        _keep_evidence(parts, task, known.earlier[-1])
+    news = News(
         title=task.name,
-        inputs=_inventory(folder.input),
         revision=task.revision_round > 0,
-        answers=answers,
+        cut_off=task.start_from == "branch" and known.was_cut_off,
+        answers=known.answers,
     )
-    give(folder.agent, folder.prompt.name, prompt)
-    argv = build_command(config.agent.command, places)
-    environment = build_environment(places, pass_names=config.agent.env, source=os.environ)
-    environment["ALLUVIUM_BASE_BRANCH"] = parts.integration.base_branch
-    if answers:
-        environment["ALLUVIUM_ANSWERED"] = "1"
-    command = {
-        "argv": argv,
-        "cwd": str(workshop.tree),
-        "environment": sorted(environment),
-        "timeout_seconds": config.agent.timeout_seconds,
-    }
-    output = folder.attempt(task.attempt)
-    with _attempt_folder(parts, output) as opened:
-        place(opened, "command.json", json.dumps(command, indent=2) + "\n")
-    return RunSpec(
-        argv=argv,
-        cwd=workshop.tree,
+    inputs = _inventory(folder.input)
+    prompt = render_prompt(_template(parts), places, news, inputs=inputs)
+    give(folder.agent, folder.prompt.name, mask(prompt))
+    call = Call(
+        worktree=workshop.tree,
+        prompt=prompt,
+        prompt_file=folder.prompt,
+        home=folder.agent / "sessions",
+        arguments=profile.arguments,
+        model=profile.model,
         environment=environment,
+    )
+    continuation = render_continuation(places, news)
+    worker = Worker(
+        known.agent, profile, adapter_of(profile), places, call, continuation, environment
+    )
+    if task.start_from == "branch" and (session := known.session_of(known.agent)):
+        worker = worker.with_session(session, known.told_in(session))
+    output = folder.attempt(task.attempt)
+    spec = RunSpec(
+        argv=[],
+        cwd=workshop.tree,
+        environment={},
         marker=RunMarker(parts.workspace_id, RunKind.ATTEMPT, task.id, task.attempt),
-        stdin=prompt.encode(errors="surrogateescape"),
         stdout_path=output / "stdout.log",
         stderr_path=output / "stderr.log",
-        output_limit_bytes=config.agent.output_limit_bytes,
-        timeout_seconds=config.agent.timeout_seconds,
-        grace_seconds=config.safety.shutdown_grace_seconds,
+        output_limit_bytes=profile.output_limit_bytes,
+        timeout_seconds=profile.timeout_seconds,
+        stall_seconds=profile.stall_seconds,
+        grace_seconds=parts.settings.current.safety.shutdown_grace_seconds,
     )
+    filled = worker.fill(spec, None)
+    command = {
+        "agent": known.agent,
+        "argv": [mask(word) for word in filled.argv],
+        "cwd": str(workshop.tree),
+        "environment": sorted(filled.environment),
+        "timeout_seconds": profile.timeout_seconds,
+    }
+    with _attempt_folder(parts, output) as opened:
+        place(opened, "command.json", json.dumps(command, indent=2) + "\n")
+    return spec, worker
+
+
+def _keep_evidence(parts: Parts, task: Task, last: Attempt) -> None:
+    """Move aside what the last attempt left, with a note of how it went."""
+    folder = parts.workspace.task(task.id)
+    put_aside(folder.agent, last.number, messages.earlier_attempt(last))
+    with _attempt_folder(parts, folder.attempt(last.number)) as opened:
+        drop_halves(opened)
 
 
 def _attempt_folder(parts: Parts, path: Path) -> AbstractContextManager[int]:

@@ -1,5 +1,6 @@
 """What an ended attempt means for its task: judged by the table, stored in one transaction."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -7,12 +8,15 @@ from typing import assert_never
 
 from alluvium_like import messages
 from alluvium_like.agents.evidence import ClaimRead
+from alluvium_like.agents.outcome import Judged
 from alluvium_like.clock import utc_after
-from alluvium_like.config.tables import Agent
+from alluvium_like.config.agents import Profile
 from alluvium_like.errors import StaleTransition
 from alluvium_like.execution.process import RunEnd
 from alluvium_like.gitrepo.harvest import Harvest
 from alluvium_like.lifecycle import (
+    PARKING,
+    AgentOutcome,
     AttemptFacts,
     AttemptVerdict,
     Ending,
@@ -21,6 +25,7 @@ from alluvium_like.lifecycle import (
     judge_attempt,
 )
 from alluvium_like.log import get_logger
+from alluvium_like.masking import mask
 from alluvium_like.stages.dispatch.tampering import Given
 from alluvium_like.stages.parts import Parts
 from alluvium_like.store.transaction import Transaction
@@ -35,10 +40,13 @@ _LONGEST_PAUSE = timedelta(hours=1)
 class Seen:
     """What was seen of an ended attempt; `work` is None where Git was not looked at.
 
-    `given`: what the task had been given, looked at after the attempt, or instead of it.
+    `given`: what the task had been given, looked at after the attempt, or instead of it. `fared`:
+    how `agent`'s program fared.
     """
 
+    agent: str
     end: RunEnd
+    fared: Judged
     work: Harvest | None
     claim: ClaimRead
     question: str | None
@@ -52,6 +60,7 @@ async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
         AttemptFacts(
             ending=end.ending,
             exit_code=end.exit_code,
+            outcome=seen.fared.outcome,
             claim=seen.claim.claim,
             asked_human=seen.question is not None,
             changed=bool(work and work.changed),
@@ -59,7 +68,7 @@ async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
             problem=seen.given.alarm or (work.problem if work else ""),
         )
     )
-    reason = _reason(verdict, seen)
+    reason = mask(_reason(verdict, seen))
     ended: dict[str, str | int | None] = {
         "task_id": task.id,
         "number": task.attempt,
@@ -68,6 +77,7 @@ async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
         "verdict": verdict,
         "reason": reason,
         "end_commit": work.commit if work else "",
+        "outcome": seen.fared.outcome,
     }
 
     async def store_end() -> None:
@@ -97,7 +107,7 @@ async def _move(
     step = partial(
         tx.transition, task.id, expect=State.RUNNING, in_attempt=task.attempt, reason=reason
     )
-    work, summary = seen.work, seen.claim.summary
+    work, summary = seen.work, mask(seen.claim.summary)
     match verdict:
         case AttemptVerdict.TO_INTEGRATOR:
             head = _taken(task, work)
@@ -105,8 +115,9 @@ async def _move(
         case AttemptVerdict.NOOP:
             await step(to=State.DONE, outcome=Outcome.NOOP, summary=summary)
         case AttemptVerdict.ASK_HUMAN:
-            question = seen.question or (work.problem if work else "") or summary
-            question = "\n\n".join(filter(None, (seen.given.alarm, question)))
+            asks = _asks(seen) or (work.problem if work else "") or summary
+            question = seen.question or asks
+            question = mask("\n\n".join(filter(None, (seen.given.alarm, question))))
             head = _taken(task, work)
             await tx.ask_human(
                 task,
@@ -118,13 +129,15 @@ async def _move(
         case AttemptVerdict.FAILED:
             await step(to=State.FAILED)
         case AttemptVerdict.RETRY:
-            config = parts.settings.current.agent
+            profile = parts.settings.current.profiles.get(seen.agent, Profile())
             failures = task.failures + 1
-            if failures > config.retries:
+            if failures > profile.retries:
                 await step(to=State.FAILED, failures=failures)
             else:
-                due = utc_after(_pause_before(failures, config.retry_delay_seconds))
+                due = utc_after(_pause_before(failures, profile.retry_delay_seconds))
                 await step(to=State.QUEUED, failures=failures, not_before=due)
+        case AttemptVerdict.AGAIN_UNCOUNTED if work is not None and work.changed:
+            await step(to=State.QUEUED, head_commit=_taken(task, work), start_from="branch")
         case AttemptVerdict.AGAIN_UNCOUNTED:
             await step(to=State.QUEUED)
         case AttemptVerdict.CANCELLED:
@@ -133,9 +146,9 @@ async def _move(
             assert_never(verdict)
 
 
-def longest_pause(agent: Agent) -> timedelta:
+def longest_pause(profiles: Iterable[Profile]) -> timedelta:
     """Return how long a task may back off; where more is left, the clock was set back meanwhile."""
-    return _pause_before(max(agent.retries, 1), agent.retry_delay_seconds)
+    return max(_pause_before(max(each.retries, 1), each.retry_delay_seconds) for each in profiles)
 
 
 def _pause_before(failures: int, first_seconds: float) -> timedelta:
@@ -154,6 +167,15 @@ def _taken(task: Task, work: Harvest | None) -> str:
     return work.commit
 
 
+def _asks(seen: Seen) -> str:
+    """Return what a person is asked where it is about the agent itself."""
+    if seen.end.ending is Ending.BUDGET:
+        return messages.budget_reached(seen.end.reason)
+    if seen.fared.outcome is AgentOutcome.REFUSED:
+        return messages.agent_fared(seen.fared.outcome, seen.fared.reason)
+    return ""
+
+
 def _reason(verdict: AttemptVerdict, seen: Seen) -> str:
     end, work, claim = seen.end, seen.work, seen.claim
     notes = "; ".join(work.notes) if work else ""
@@ -165,12 +187,17 @@ def _reason(verdict: AttemptVerdict, seen: Seen) -> str:
             return "; ".join(filter(None, ("the agent changed nothing in the repository", notes)))
         case AttemptVerdict.ASK_HUMAN:
             problem = seen.given.alarm or (work.problem if work else "")
-            return problem or "the agent asks a person"
+            return problem or _asks(seen) or "the agent asks a person"
         case AttemptVerdict.FAILED:
             return f"the agent says that it failed: {claim.summary or 'no reason given'}"
         case AttemptVerdict.RETRY:
-            return messages.attempt_failed(end.ending, end.exit_code, end.reason)
+            if end.ending is Ending.NOT_STARTED:
+                return f"the agent could not be started: {end.reason}"
+            return messages.agent_fared(seen.fared.outcome, seen.fared.reason)
         case AttemptVerdict.AGAIN_UNCOUNTED:
+            if seen.fared.outcome in PARKING:
+                fared = messages.agent_fared(seen.fared.outcome, seen.fared.reason)
+                return f"{fared}; the attempt does not count"
             if end.ending is Ending.MACHINE:
                 return f"the machine was in trouble; the attempt does not count: {end.reason}"
             return "the daemon stopped; the attempt does not count"

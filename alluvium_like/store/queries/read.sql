@@ -58,6 +58,30 @@ SELECT * FROM attempts WHERE task_id = :task_id ORDER BY number;
 -- name: open_attempts
 SELECT * FROM attempts WHERE ended_at IS NULL;
 
+-- name: spent_by_task
+-- What the attempts of a task used since a person was last asked and answered.
+SELECT sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) AS tokens, sum(cost) AS cost
+FROM attempts WHERE task_id = :task_id AND number <> :attempt AND number > (
+    SELECT coalesce(max(attempt), 0) FROM checkpoints
+    WHERE task_id = :task_id AND answered_at IS NOT NULL);
+
+-- name: spent_since
+-- What each agent used in the attempts that were begun since a moment.
+SELECT agent, sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) AS tokens,
+    sum(cost) AS cost
+FROM attempts WHERE started_at >= :since GROUP BY agent;
+
+-- name: has_table
+SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name;
+
+-- name: parked
+SELECT * FROM parked ORDER BY until, agent;
+
+-- name: usage
+-- What every attempt used, with the name of its task; the newest last.
+SELECT attempts.*, tasks.name FROM attempts JOIN tasks ON tasks.id = attempts.task_id
+WHERE attempts.started_at >= :since ORDER BY attempts.started_at;
+
 -- name: attempts_between
 -- The attempts that were under way at any time between two moments.
 SELECT task_id, number FROM attempts
@@ -76,6 +100,7 @@ SELECT * FROM repositories WHERE name = :name;
 -- The task that starts next: by priority, then first come, those that are due.
 SELECT * FROM tasks INDEXED BY tasks_runnable
 WHERE state IN ('queued', 'needs_revision') AND (not_before <= :now OR not_before > :too_far)
+    AND agent NOT IN (SELECT value FROM json_each(:held))
 ORDER BY priority DESC, seq LIMIT 1;
 
 -- name: next_due

@@ -28,7 +28,32 @@ INSERT INTO tasks (id, name, kind, state, reverts, input_seal, created_at, updat
 VALUES (:id, :name, 'revert', 'worker_done', :reverts, :input_seal, :now, :now);
 
 -- name: begin_attempt
-INSERT INTO attempts (task_id, number, started_at) VALUES (:task_id, :number, :now);
+INSERT INTO attempts (task_id, number, agent, started_at)
+VALUES (:task_id, :number, :agent, :now);
+
+-- name: note_usage
+-- What an attempt has used so far; kept while it runs, for it counts even where the daemon dies.
+UPDATE attempts SET model = :model, input_tokens = :input_tokens, cached_tokens = :cached_tokens,
+    output_tokens = :output_tokens, cost = :cost, cost_source = :cost_source
+WHERE task_id = :task_id AND number = :number;
+
+-- name: note_session
+UPDATE attempts SET session = :session WHERE task_id = :task_id AND number = :number;
+
+-- name: park
+INSERT INTO parked (agent, outcome, reason, until, times, since)
+VALUES (:agent, :outcome, :reason, :until, :times, :now)
+ON CONFLICT (agent) DO UPDATE SET outcome = excluded.outcome, reason = excluded.reason,
+    until = excluded.until, times = excluded.times;
+
+-- name: unpark
+DELETE FROM parked WHERE agent = :agent;
+
+-- name: unpark_all
+DELETE FROM parked;
+
+-- name: unpark_outcome
+DELETE FROM parked WHERE outcome = :outcome;
 
 -- name: identify_attempt
 -- The identity of the attempt's process: the first thing stored after the spawn.
@@ -37,7 +62,7 @@ WHERE task_id = :task_id AND number = :number;
 
 -- name: end_attempt
 UPDATE attempts SET ended_at = :now, ending = :ending, exit_code = :exit_code, verdict = :verdict,
-    reason = :reason, end_commit = :end_commit
+    reason = :reason, end_commit = :end_commit, outcome = :outcome
 WHERE task_id = :task_id AND number = :number AND ended_at IS NULL;
 
 -- name: set_task_start

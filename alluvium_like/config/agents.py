@@ -1,0 +1,167 @@
+"""The tables that say which agents there are, and how much they may use.
+
+`[agent]` is the default one; `[agents.NAME]` are further ones, chosen by name. A profile is what a
+table comes to: every key has its value, and its kind is one of a preset and a command.
+"""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from alluvium_like.config.problems import refuse
+from alluvium_like.config.values import (
+    PLACEHOLDERS,
+    CommandLine,
+    Seconds,
+    Table,
+    Texts,
+    Variables,
+)
+
+DEFAULT_PROFILE: Final = "default"
+"""How the profile of `[agent]` itself is called."""
+BUILTIN: Final = ("{python}", "-P", "-m", "alluvium_like.agents.builtin")
+PRESETS: Final = (
+    *("pi", "codex", "claude", "gemini", "opencode", "qwen", "aider", "mini-swe-agent"),
+    *("goose", "cursor-agent", "copilot", "amp"),
+)
+Preset = Literal[
+    "", "pi", "codex", "claude", "gemini", "opencode", "qwen", "aider", "mini-swe-agent",
+    "goose", "cursor-agent", "copilot", "amp",
+]  # fmt: skip
+_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Tokens = Annotated[int, Field(ge=0)]
+
+
+class Limits(Table):
+    """How much may be used; 0 is as much as it takes. Reaching one stops the attempt."""
+
+    max_cost: _Dollars = Field(
+        default=0,
+        description="What one task may cost, in US dollars: as the agent reports it, else as "
+        "[prices] gives it. 0 sets no limit, as in all of these. Whoever answers or retries a task "
+        "that reached one allows it as much again.",
+    )
+    max_tokens: _Tokens = Field(
+        default=0, description="How many tokens one task may use, read and written together."
+    )
+    max_cost_per_day: _Dollars = Field(
+        default=0, description="What all tasks may cost in one day (UTC), in US dollars."
+    )
+    max_tokens_per_day: _Tokens = Field(
+        default=0, description="How many tokens all tasks may use in one day (UTC)."
+    )
+
+
+class Program(Table):
+    """How an agent is run."""
+
+    preset: Preset = Field(
+        default="",
+        description="An agent program that is known: how it is called, what its output means. One "
+        f"of {', '.join(PRESETS)}. Empty: 'command' is any program.",
+    )
+    command: CommandLine = Field(
+        default=(),
+        description="The program and its arguments; no shell reads them, and the prompt is on "
+        "stdin. Filled in: "
+        + " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+        + ". The same values are in the environment, as ALLUVIUM_TASK_ID and so on. With a preset: "
+        "what is run in place of its program, before its arguments. Empty without one: the agent "
+        "that is built in, which applies patches and calls no model.",
+    )
+    arguments: Texts = Field(
+        default=(), description="Further arguments for the program of a preset."
+    )
+    model: str = Field(
+        default="", description="The model that a preset's program is told to use. Empty: its own."
+    )
+    timeout_seconds: Seconds = Field(
+        default=3600, gt=0, description="The longest that one attempt may take, in seconds."
+    )
+    stall_seconds: Seconds = Field(
+        default=900,
+        ge=0,
+        description="How long an attempt may neither print anything nor use the processor before "
+        "it is ended and repeated, in seconds. 0 lets it be.",
+    )
+    retries: int = Field(
+        default=1, ge=0, description="How often a failed attempt is repeated before the task fails."
+    )
+    retry_delay_seconds: Seconds = Field(
+        default=2,
+        ge=0,
+        description="The pause before the first repetition, in seconds; it doubles each time.",
+    )
+    fallback: str = Field(
+        default="",
+        description="The name of the agent that takes over while this one cannot work: its quota "
+        "is used up, it cannot log in, its provider does not answer. Empty: tasks wait.",
+    )
+    resume: bool = Field(
+        default=True,
+        description="Whether a revision or an answer goes on with the program's own session, where "
+        "it can. Else, and with false, it starts afresh with the evidence of earlier attempts.",
+    )
+    env: Variables = Field(
+        default=(),
+        description="Further environment variables of the agent: names that are passed on, such as "
+        '"OPENAI_API_KEY", and fixed values, such as "NO_COLOR=1". Its environment holds nothing '
+        "else but ALLUVIUM_* and the basics: PATH, HOME, USER, SHELL, LANG, LC_*, TERM, TZ, "
+        "TMPDIR. What is passed on is masked in all that the daemon writes.",
+    )
+    output_limit_bytes: int = Field(
+        default=10_000_000,
+        ge=0,
+        description="How much of stdout and of stderr is kept of one attempt, in bytes each.",
+    )
+
+    @property
+    def command_line(self) -> tuple[str, ...]:
+        """The program without a preset's arguments, empty where a preset knows its own."""
+        return self.command or (() if self.preset else BUILTIN)
+
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """The names of the variables that are passed on."""
+        return tuple(item for item in self.env if "=" not in item)
+
+    @property
+    def fixed(self) -> dict[str, str]:
+        """The variables that have a value of their own here."""
+        pairs = (item.partition("=") for item in self.env if "=" in item)
+        return {name: value for name, _, value in pairs}
+
+    @model_validator(mode="after")
+    def _arguments_need_a_preset(self) -> Self:
+        if not self.preset and (self.arguments or self.model):
+            refuse("arguments or model without a preset", "both in 'command', or a preset")
+        return self
+
+
+class Profile(Limits, Program):
+    """An agent: what works on a task. It runs in the task's own worktree."""
+
+
+class Agent(Profile):
+    """What works on a task, where the task names no other. It runs in the task's own worktree."""
+
+    profile: str = Field(
+        default="",
+        description="The name of one of the [agents.NAME] below that is to be used instead of what "
+        "this table says. Empty: this table.",
+    )
+
+
+class Budget(Limits):
+    """What all agents together may use."""
+
+
+class Price(Table):
+    """What a model costs, in US dollars for a million tokens."""
+
+    input: _Dollars = Field(default=0, description="Tokens that are read.")
+    cached: _Dollars | None = Field(
+        default=None, description="Those of them that the provider had in its cache."
+    )
+    output: _Dollars = Field(default=0, description="Tokens that are written.")
