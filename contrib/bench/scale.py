@@ -44,8 +44,10 @@ FILLING = (
     f" SELECT {NAME}, printf('item-%d.md', i), 'queued', {WHEN}, {WHEN} FROM n",
     "UPDATE tasks SET state = 'running', attempt = 1, start_from = 'same',"
     " start_commit = :commit, base_commit = :commit",
-    f"{NUMBERS} INSERT INTO attempts SELECT {NAME}, 1, 1000 + i % 30000, '12345678', :boot,"
-    f" {WHEN}, {WHEN}, 'exited', 0, 'to_integrator', '', :commit FROM n",
+    f"{NUMBERS} INSERT INTO attempts (task_id, number, pid, started, boot_id, started_at, ended_at,"
+    " ending, exit_code, verdict, reason, end_commit)"
+    f" SELECT {NAME}, 1, 1000 + i % 30000, '12345678', :boot, {WHEN}, {WHEN}, 'exited', 0,"
+    " 'to_integrator', '', :commit FROM n",
     f"{NUMBERS} INSERT INTO checkpoints (task_id, attempt, question, created_at, answer,"
     f" answered_at) SELECT {NAME}, 1, 'Keep the old name?', {WHEN}, 'Yes, and warn once.', {WHEN}"
     " FROM n WHERE i % 20 = 0",

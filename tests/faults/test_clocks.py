@@ -57,7 +57,7 @@ def test_a_clock_that_is_set_makes_no_deadline_earlier_or_later_and_no_pause_lon
     for number, by in enumerate((DAY, -DAY, -timedelta(minutes=30))):
         (bed.inbox / f"settling-{number}").write_text("please")
         bed.drop(f"flaky-{number}")  # taken at once; so the other has been looked at by then
-        bed.wait_for_reason(f"flaky-{number}", "exit code 1")
+        bed.wait_for_reason(f"flaky-{number}", "exited with 1")
         clocks.set_time_of_day(by)
         assert bed.wait_for(f"flaky-{number}", "done")["attempts"] == 2
         bed.wait_for(f"settling-{number}", "done")

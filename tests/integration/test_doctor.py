@@ -41,9 +41,16 @@ def test_a_new_workspace_is_well_and_nothing_is_left_behind(tmp_path: Path) -> N
     assert [
         check for check in checks if check.status is not Status.OK and check.name not in environment
     ] == []
-    assert {"python", "git", "config", "workspace", "rename", "fsync", "agent", "repository"} <= {
-        check.name for check in checks
-    }
+    assert {
+        "python",
+        "git",
+        "config",
+        "workspace",
+        "rename",
+        "fsync",
+        "agent default",
+        "repository",
+    } <= {check.name for check in checks}
     assert sorted(workspace.root.rglob("*")) == before
 
 
@@ -58,14 +65,14 @@ def test_every_mistake_in_the_configuration_is_told(tmp_path: Path) -> None:
 def test_an_agent_that_is_not_installed_is_told(tmp_path: Path) -> None:
     workspace = made(tmp_path)
     configure(workspace, '[agent]\ncommand = ["no-such-agent-4711"]\n')
-    assert "no-such-agent-4711 is not a program" in failing(workspace)["agent"].message
+    assert "no-such-agent-4711 is not a program" in failing(workspace)["agent default"].message
     (tmp_path / "script").write_text("#!/bin/sh\n")
     configure(workspace, f'[agent]\ncommand = ["{tmp_path}/script"]\n')
-    assert "agent" in failing(workspace)
+    assert "agent default" in failing(workspace)
     (tmp_path / "script").chmod(0o755)
-    assert "agent" not in failing(workspace)
+    assert "agent default" not in failing(workspace)
     configure(workspace, '[agent]\ncommand = ["{worktree}/agent.sh"]\n')
-    assert "agent" not in failing(workspace)
+    assert "agent default" not in failing(workspace)
 
 
 def test_variables_that_are_not_set_are_named(
@@ -74,8 +81,44 @@ def test_variables_that_are_not_set_are_named(
     workspace = made(tmp_path)
     monkeypatch.setenv("KEY_THAT_IS_SET", "hush-4711")
     configure(workspace, '[agent]\nenv = ["KEY_THAT_IS_SET", "KEY_THAT_IS_NOT"]\n')
-    check = failing(workspace)["agent variables"]
+    check = failing(workspace)["agent default variables"]
     assert (check.status, check.message) == (Status.WARN, "not set here: KEY_THAT_IS_NOT")
+    assert "hush-4711" not in str(run_doctor(workspace))
+
+
+def test_each_agent_is_looked_at_and_whether_it_can_log_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = made(tmp_path)
+    program = tmp_path / "codex"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CODEX_API_KEY", "hush-4711")
+    text = f"""
+        [agent]
+        profile = "codex"
+        [agents.codex]
+        preset = "codex"
+        env = ["PATH={tmp_path}"]
+        [agents.keyed]
+        preset = "codex"
+        command = ["{program}"]
+        env = ["CODEX_API_KEY"]
+        [agents.far]
+        preset = "mini-swe-agent"
+        command = ["no-such-agent-4711"]
+    """
+    configure(workspace, text)
+    found = failing(workspace)
+    assert (found["agent codex login"].status, found["agent codex login"].message) == (
+        Status.WARN,
+        "cannot log in",
+    )
+    assert "CODEX_API_KEY" in found["agent codex login"].fix
+    assert found["agent far"].status is Status.FAIL
+    assert "agent keyed login" not in found
+    assert not {"agent codex", "agent keyed", "agent default"} & found.keys()
     assert "hush-4711" not in str(run_doctor(workspace))
 
 

@@ -11,6 +11,7 @@ from test_execution_runs import make_spec, run
 
 from alluvium_like.execution.output import OutputPump
 from alluvium_like.lifecycle import Ending
+from alluvium_like.masking import remember
 
 
 async def test_output_is_kept_apart_or_merged_and_appended(tmp_path: Path) -> None:
@@ -68,3 +69,54 @@ async def test_an_output_path_that_is_a_link_is_not_followed(tmp_path: Path) -> 
     spec.stdout_path.symlink_to(tmp_path / "precious")
     assert (await run(spec)).ending is Ending.NOT_STARTED
     assert not (tmp_path / "precious").exists()
+
+
+def pumped(folder: Path, chunks: list[bytes], limit: int = 1 << 30) -> tuple[list[bytes], bytes]:
+    """Print chunks into a pump; return the lines that it told of, and what it kept."""
+    told: list[bytes] = []
+    pump = OutputPump(folder / "out", folder / "err", limit, on_line=told.append)
+    for chunk in chunks:
+        os.write(pump.stdout, chunk)
+    pump.hand_over()
+    pump.finish()
+    return told, (folder / "out").read_bytes()
+
+
+def test_lines_are_told_whole_and_the_last_one_without_its_end(tmp_path: Path) -> None:
+    chunks = [b"one\ntw", b"o\n\nth", b"ree"]
+    assert pumped(tmp_path, chunks) == ([b"one", b"two", b"", b"three"], b"one\ntwo\n\nthree")
+
+
+def test_secrets_are_masked_before_anything_is_told_or_kept(tmp_path: Path) -> None:
+    remember(["hush-4711-4712"])
+    chunks = [b'{"key": "hush-47', b'11-4712"}\nsk-abcdefgh', b"ijklmnopqrst\nhush-4711-4712"]
+    told, kept = pumped(tmp_path, chunks)
+    assert told == [b'{"key": "[masked]"}', b"[masked]", b"[masked]"]
+    assert kept == b"\n".join(told)
+
+
+def test_lines_are_told_when_nothing_is_kept_any_more(tmp_path: Path) -> None:
+    told, kept = pumped(tmp_path, [b"one\n", b"two\n", b"three"], limit=3)
+    assert told == [b"one", b"two", b"three"]
+    assert kept.startswith(b"one\n[output limit of 3 bytes")
+
+
+def test_of_a_giant_line_nobody_is_told(tmp_path: Path) -> None:
+    """The last one of them has no end."""
+    giant = [b"x" * 65_536] * 140
+    told, kept = pumped(tmp_path, [b"one\n", *giant, b"\ntwo\n", *giant])
+    assert told == [b"one", b"two"]
+    assert len(kept) == 2 * 140 * 65_536 + 9
+
+
+async def test_a_listener_that_fails_does_not_stall_the_run(tmp_path: Path) -> None:
+    told = []
+
+    def listen(line: bytes) -> None:
+        told.append(line)
+        raise ValueError("oh")
+
+    spec = make_spec(tmp_path, ["sh", "-c", "echo one; head -c 500000 /dev/zero; echo; echo two"])
+    end = await run(replace(spec, on_line=listen))
+    assert (end.ending, end.exit_code, told) == (Ending.EXITED, 0, [b"one"])
+    assert spec.stdout_path.stat().st_size == 500_009

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from alluvium_like.agents.prompt import default_template
-from alluvium_like.config import load_config, parse_config
+from alluvium_like.config import load_config
+from alluvium_like.config.agents import BUILTIN
 from alluvium_like.errors import AlluviumError, ConfigError, UsageError, WorkspaceError
 from alluvium_like.gitrepo.owner import create_repository, inspect_repository
 from alluvium_like.surface.initialise import AGENTS, initialise
@@ -34,7 +35,7 @@ def test_a_new_workspace_is_complete(tmp_path: Path, exists: bool) -> None:
     assert tomllib.loads(workspace.config_file.read_text())["integration"] == {
         "base_branch": "main"
     }
-    assert load_config(workspace.config_file).agent.command == AGENTS["builtin"]
+    assert load_config(workspace.config_file).agent.command_line == BUILTIN
     assert workspace.prompt_template.read_text() == default_template()
     assert not workspace.database.exists()
     assert f"workspace: {root}" in lines
@@ -83,9 +84,9 @@ def test_the_base_branch_is_kept_whatever_is_checked_out_later(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_every_known_agent_gives_a_valid_configuration(tmp_path: Path, name: str) -> None:
-    assert parse_config({"agent": {"command": list(AGENTS[name])}}).agent.command == AGENTS[name]
     initialise(tmp_path / "w", repo=None, agent=name)
-    assert load_config(tmp_path / "w" / "config.toml").agent.command == AGENTS[name]
+    agent = load_config(tmp_path / "w" / "config.toml").agent
+    assert agent.preset == ("" if name == "builtin" else name)
 
 
 def test_an_unknown_agent_is_refused_with_a_suggestion(tmp_path: Path) -> None:

@@ -251,13 +251,14 @@ async def test_refs_that_a_crash_left_without_their_folder_are_found_again(house
 
 async def test_a_cancelled_task_whose_attempt_has_not_ended_is_in_use(house: House) -> None:
     await house.task("t", State.CANCELLED)
-    await house.store.write("begin_attempt", task_id="t", number=1)
+    await house.store.write("begin_attempt", task_id="t", number=1, agent="default")
     assert await house.look() == []
     ended = {"ending": "cancelled", "exit_code": None, "verdict": None, "end_commit": ""}
+    ended |= {"outcome": ""}
     await house.store.write("end_attempt", task_id="t", number=1, reason="", **ended)
     found = await house.look()
     assert found
-    await house.store.write("begin_attempt", task_id="t", number=2)
+    await house.store.write("begin_attempt", task_id="t", number=2, agent="default")
     assert await house.remove(found) == []
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from git import Repo
 from warm_bed import (
     DEEDS,
     Place,
@@ -164,6 +165,14 @@ async def test_a_tree_at_the_very_commit_is_handed_over_without_a_process(place:
     assert place.checkouts() == 0
     assert look(workshop.tree) == await place.fresh()
     assert git_says_clean(workshop)
+
+
+async def test_what_a_library_of_agents_reads_is_what_git_reads(place: Place) -> None:
+    """GitPython takes a header of packed references without the word "peeled" for damage."""
+    workshop = await place.take("one")
+    with Repo(workshop.tree) as repo:
+        assert repo.head.commit.hexsha == git(workshop.tree, "rev-parse", "HEAD")
+        assert repo.active_branch.name == git(workshop.tree, "branch", "--show-current")
 
 
 async def test_a_tree_that_only_gained_files_needs_no_process(place: Place) -> None:

@@ -119,7 +119,7 @@ class Rows:
 
     async def _attempt(self, tx: Transaction, end: str | None) -> None:
         """Begin an attempt, and end it with what it left; None leaves it open."""
-        task = await tx.start_attempt(await tx.get(TASK))
+        task = await tx.start_attempt(await tx.get(TASK), "default")
         if end is not None:
             await tx.run(
                 "end_attempt",

@@ -61,6 +61,7 @@ class Bed:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.patience = PATIENCE_SECONDS
         self.home = root.parent / "home"
         self.home.mkdir()
         (self.home / ".gitconfig").write_text("[user]\n\tname = Owner\n\temail = owner@example\n")
@@ -89,7 +90,7 @@ class Bed:
             env=self.environment,
             cwd=cwd,
             input=stdin,
-            timeout=PATIENCE_SECONDS,
+            timeout=self.patience,
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
@@ -198,7 +199,7 @@ class Bed:
         observer.schedule(_Any(), str(self.root / "logs"))
         observer.start()
         try:
-            deadline = time.monotonic() + PATIENCE_SECONDS
+            deadline = time.monotonic() + self.patience
             while not done():
                 assert time.monotonic() < deadline, f"timed out: {what} {self.explain()}"
                 try:

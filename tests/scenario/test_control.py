@@ -249,6 +249,7 @@ def test_run_once_and_integrate_once_work_without_a_daemon(bed: Bed) -> None:
 def test_the_log_is_printed_and_followed_until_the_task_rests(bed: Bed) -> None:
     bed.make(
         """
+        echo begun  # what is no whole line yet may be the half of a secret
         printf 'caf\\303'
         while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
         printf '\\251 \\033[31m\\n'; echo aside >&2; echo work > work.txt

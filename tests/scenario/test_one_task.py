@@ -98,8 +98,8 @@ def test_a_commit_that_takes_itself_back_is_a_noop(bed: Bed) -> None:
 @pytest.mark.parametrize(
     ("ending", "reason"),
     [
-        ("exit 3", "exit code 3"),
-        ("kill -9 $$", "signal 9"),
+        ("exit 3", "exited with 3"),
+        ("kill -9 $$", "SIGKILL"),
         (
             f'echo \'{{"status": "failed", "summary": "no way"}}\' > {RESULT}',
             "no way",

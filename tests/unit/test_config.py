@@ -29,7 +29,7 @@ def problems(text: str) -> list[str]:
 def test_a_missing_file_means_all_defaults(tmp_path: Path) -> None:
     config = load_config(tmp_path / "config.toml")
     assert config == Config()
-    assert config.agent.command == ("{python}", "-P", "-m", "alluvium_like.agents.builtin")
+    assert config.agent.command_line == ("{python}", "-P", "-m", "alluvium_like.agents.builtin")
     assert (config.agent.timeout_seconds, config.agent.retries) == (3600, 1)
     assert (config.safety.max_workers, config.safety.inbox_settle_seconds) == (2, 2)
     assert config.integration.run_tests == ()
@@ -42,10 +42,12 @@ def test_a_set_key_leaves_the_others_at_their_defaults() -> None:
 
 
 def test_a_configuration_is_frozen_all_through() -> None:
-    config = parsed('[agent]\nenv = ["A"]')
+    config = parsed('[agent]\nenv = ["A"]\n[agents.x]\npreset = "codex"')
     with pytest.raises(ValidationError):
         config.agent.retries = 3
-    assert hash(config)
+    assert hash(config.agent)
+    with pytest.raises(TypeError):
+        config.agents["y"] = config.agent  # type: ignore[index]
 
 
 def test_tests_take_both_shapes() -> None:
@@ -95,8 +97,28 @@ def test_every_mistake_is_told_at_once() -> None:
         ("[agent]\ntimeout_seconds = inf", "not finite (is Infinity;"),
         ("[agent]\nretry_delay_seconds = -0.1", "too small (is -0.1; allowed: 0 or more)"),
         ("[agent]\ntimeout_seconds = 2024-01-01", 'not a number (is "2024-01-01";'),
-        ("[agent]\ncommand = []", "empty (is a list; allowed: a program and its arguments)"),
         ('[agent]\ncommand = [" ", "x"]', "[agent].command: empty"),
+        ('[agents.x]\npreset = "codx"', "[agents.x].preset: not a known value (is 'codx';"),
+        ("[agents.x]\nretries = -1", "[agents.x].retries: too small (is -1; allowed: 0 or more)"),
+        ('[agents.x]\ncommand = ["a", 3]', "[agents.x].command[1]: not a text (is 3;"),
+        ("[agents]\nx = 3", "[agents.x]: not a table (is 3;"),
+        ('[agents."A b"]\npreset = "pi"', "[agents.A b]: not a name for an agent (is 'A b';"),
+        ('[agents.default]\npreset = "pi"', "[agents.default]: not a name for an agent"),
+        ('[agents.x]\nmodel = "m"', "[agents.x]: arguments or model without a preset"),
+        ('[agent]\narguments = ["-q"]', "[agent]: arguments or model without a preset"),
+        ("[agents.x]\nmax_cost = -1", "[agents.x].max_cost: too small"),
+        ("[budget]\nmax_tokens = 1.5", "[budget].max_tokens: not a whole number"),
+        ('[prices."gpt-5"]\ninput = "2"', "[prices.gpt-5].input: not a number (is '2';"),
+        ('[agent]\nprofile = "x"', "agent.profile is 'x', which is no agent; there are default"),
+        (
+            '[agents.x]\npreset = "pi"\nfallback = "y"',
+            "fallback of x is 'y', which is no agent; there are default, x",
+        ),
+        (
+            '[agents.x]\npreset = "pi"\nfallback = "y"\n[agents.y]\npreset = "pi"\nfallback = "x"',
+            "the fallbacks of agents go in a circle: x → y → x",
+        ),
+        ('[agent]\nfallback = "default"', "go in a circle: default → default"),
         ('[agent]\ncommand = "make"', "[agent].command: not a list"),
         ('[agent]\ncommand = ["a", 3]', "[agent].command[1]: not a text (is 3;"),
         ('[agent]\ncommand = ["a\\u0000b"]', "[agent].command[0]: holds a NUL character"),
@@ -127,9 +149,12 @@ def test_a_wrong_value_is_told_with_place_value_and_what_is_allowed(text: str, t
         ("[agent]\ntimeout = 3", "[agent].timeout: unknown key; did you mean 'timeout_seconds'?"),
         ("[agent]\nmax_workers = 3", "unknown key; did you mean 'max_workers' in [safety]?"),
         ("[agnet]\nretries = 1", "[agnet]: unknown table; did you mean 'agent'?"),
-        ("[quux]\nx = 1", "[quux]: unknown table; known here: repo, agent, integration"),
+        ("[quux]\nx = 1", "[quux]: unknown table; known here: repo, agent, budget, integration"),
         ("[git]\nquux = 1", "[git].quux: unknown key; known here: author_name, author_email"),
         ("retries = 3", "retries: unknown key; did you mean 'retries' in [agent]?"),
+        ("[agents.x]\ntimeout = 3", "[agents.x].timeout: unknown key; did you mean 'timeout_se"),
+        ('[agents.x]\nprofile = "y"', "[agents.x].profile: unknown key; did you mean 'profile' in"),
+        ("[prices.x]\noutputs = 3", "[prices.x].outputs: unknown key; did you mean 'output'?"),
         (
             '[integration]\nrun_tests = [{command = "x", nmae = "y"}]',
             "[integration].run_tests[0].nmae: unknown key; did you mean 'name'?",
@@ -163,7 +188,9 @@ def test_every_placeholder_is_really_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '[agent]\nenv = ["OPENAI_API_KEY=hush-4711"]',
+        '[agent]\nenv = ["OPENAI API KEY=hush-4711"]',
+        '[agents.x]\nenv = ["OPENAI API KEY=hush-4711"]',
+        '[agents.x]\ncommand = ["x", "--key=hush-4711{oops}"]',
         '[agent]\nenv = "hush-4711"',
         '[agent]\ncommand = "x --key hush-4711"',
         '[agent]\ncommand = ["x", "--key=hush-4711{oops}"]',
@@ -230,3 +257,20 @@ def test_the_repository_is_relative_to_the_workspace_or_absolute(
     assert Config().repo.at(tmp_path) == tmp_path / "repo"
     assert parsed('[repo]\npath = "/x/y"').repo.at(tmp_path) == Path("/x/y")
     assert parsed('[repo]\npath = "~/y"').repo.at(tmp_path) == Path("/home/me/y")
+
+
+def test_a_name_stands_for_what_its_table_says_and_the_default_for_agent() -> None:
+    config = parsed(
+        '[agent]\nprofile = "x"\n[agents.x]\npreset = "codex"\n'
+        'env = ["KEY", "NO_COLOR=1", "EMPTY=", "PAIR=a=b"]'
+    )
+    assert list(config.profiles) == ["default", "x"]
+    assert [config.chosen(name) for name in ("", "default", "x")] == ["x", "default", "x"]
+    assert config.agents["x"].passed == ("KEY",)
+    assert config.agents["x"].fixed == {"NO_COLOR": "1", "EMPTY": "", "PAIR": "a=b"}
+
+
+def test_an_empty_command_is_the_presets_own_or_the_built_in_agent() -> None:
+    config = parsed('[agent]\ncommand = []\n[agents.x]\npreset = "codex"\ncommand = []')
+    assert config.agent == Config().agent
+    assert config.agents["x"].command_line == ()

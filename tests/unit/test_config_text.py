@@ -42,6 +42,7 @@ def test_a_new_workspace_sets_only_what_was_chosen() -> None:
     assert data == {
         "repo": {},
         "agent": {"command": ["x", 'a "b"\\\n']},
+        "budget": {},
         "integration": {"base_branch": "trunk"},
         "git": {},
         "safety": {},

@@ -55,7 +55,8 @@ def _commands(group: TyperGroup, prefix: str) -> Iterator[tuple[str, set[str]]]:
         assert command.help, f"'{prefix}{name}' has no help text"
         if isinstance(command, TyperGroup):
             yield from _commands(command, f"{prefix}{name} ")
-            continue
+            if not command.invoke_without_command:
+                continue
         options = {word for each in command.params for word in each.opts if word[:2] == "--"}
         yield prefix + name, options - COMMON_OPTIONS
 
@@ -93,7 +94,7 @@ def test_readme_explains_every_state_in_their_order() -> None:
 def test_readme_names_the_agents_that_init_knows() -> None:
     sentence = re.search(r"`--agent` knows (.*?);", README, re.DOTALL)
     assert sentence
-    assert re.findall(r"`([a-z]+)`", sentence[1]) == list(AGENTS)
+    assert re.findall(r"`([a-z-]+)`", sentence[1]) == list(AGENTS)
 
 
 def test_readme_names_what_an_agent_is_given() -> None:
@@ -209,6 +210,7 @@ def test_the_checks_run_exactly_the_test_line_of_readme_and_end_with_its_counts(
     assert code == 0
     assert f"$ {TEST_LINE[0]}" in output
     assert calls == [
+        "python3 tests/agents/install.py codex claude pi mini",
         "python3 -m venv .venv",
         "pip install -q -e .[dev]",
         "pytest ",

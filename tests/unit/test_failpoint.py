@@ -42,8 +42,11 @@ PRIMITIVES = {
     ("execution/run.py", "start_run"),
     ("inbox/claim.py", "_move_item"),
 }
-# Programs of their own, outside the daemon: an agent, and a terminal that starts the daemon.
-OUTSIDE = {"agents/patches.py", "surface/launch.py"}
+# Programs of their own, outside the daemon: agents, and commands that a person calls.
+OUTSIDE = {
+    *("agents/patches.py", "surface/launch.py"),
+    *("surface/agents.py", "surface/trial_run.py"),
+}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ async def _fill(space: Workspace) -> None:
     try:
         await store.write("create_task", id="t", name="t", priority=0, input_seal="")
         async with store.transaction("tested") as tx:
-            await tx.start_attempt(await tx.get("t"))
+            await tx.start_attempt(await tx.get("t"), "default")
         await store.transition("t", expect=State.RUNNING, to=State.FAILED)
     finally:
         await store.close()

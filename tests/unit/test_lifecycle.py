@@ -6,6 +6,7 @@ import pytest
 
 from alluvium_like.lifecycle import (
     TRANSITIONS,
+    AgentOutcome,
     AttemptFacts,
     AttemptVerdict,
     Claim,
@@ -69,15 +70,17 @@ def test_the_table_of_attempt_ends(seen: AttemptFacts, verdict: AttemptVerdict) 
 def test_nothing_but_a_clean_exit_ever_reaches_the_integrator() -> None:
     """Whatever an agent claims, writes or commits."""
     choices = itertools.product(
-        Ending, (0, 1, -9, None), Claim, (True, False), (True, False), (True, False), ("", "x")
+        *(Ending, (0, 1, -9, None), Claim, (True, False), (True, False), (True, False)),
+        *(("", "x"), AgentOutcome),
     )
-    for ending, code, claim, asked, changed, continued, problem in choices:
-        verdict = judge_attempt(
-            AttemptFacts(ending, code, claim, asked, changed, continued, problem)
-        )
+    for seen in itertools.starmap(AttemptFacts, choices):
+        ending, code, claim = seen.ending, seen.exit_code, seen.claim
+        asked, problem = seen.asked_human, seen.problem
+        verdict = judge_attempt(seen)
         if verdict in (AttemptVerdict.TO_INTEGRATOR, AttemptVerdict.NOOP):
             assert ending is Ending.EXITED
             assert code == 0
+            assert seen.outcome is AgentOutcome.OK
             assert claim in (Claim.SUCCEEDED, Claim.NOTHING)
             assert not asked
             assert not problem

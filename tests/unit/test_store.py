@@ -53,13 +53,13 @@ async def test_an_old_attempt_cannot_end_a_newer_one(tmp_path: Path) -> None:
     try:
         task = await store.get("t")
         async with store.transaction("tested") as tx:
-            first = await tx.start_attempt(task)
+            first = await tx.start_attempt(task, "default")
         await store.transition("t", expect=State.RUNNING, to=State.QUEUED)
         async with store.transaction("tested") as tx:
             await tx.run("end_attempt", **ended(first.attempt))
         again = (await store.in_state(State.QUEUED))[0]
         async with store.transaction("tested") as tx:
-            await tx.start_attempt(again)
+            await tx.start_attempt(again, "default")
         with pytest.raises(StaleTransition):
             await store.transition(
                 "t", expect=State.RUNNING, to=State.WORKER_DONE, in_attempt=first.attempt
@@ -77,6 +77,7 @@ def ended(number: int) -> dict[str, str | int | None]:
         "verdict": "again_uncounted",
         "reason": "",
         "end_commit": "",
+        "outcome": "ok",
     }
 
 
@@ -119,7 +120,7 @@ async def test_done_needs_an_outcome(tmp_path: Path) -> None:
     try:
         task = await store.get("t")
         async with store.transaction("tested") as tx:
-            await tx.start_attempt(task)
+            await tx.start_attempt(task, "default")
         with pytest.raises(StoreError, match="CHECK"):
             await store.transition("t", expect=State.RUNNING, to=State.DONE)
         await store.transition("t", expect=State.RUNNING, to=State.DONE, outcome=Outcome.NOOP)
@@ -138,10 +139,10 @@ async def test_priority_then_first_come_and_only_what_is_due(tmp_path: Path) -> 
                 "later", expect=State.QUEUED, to=State.RUNNING, not_before="2999-01-01"
             )
             await tx.transition("later", expect=State.RUNNING, to=State.QUEUED)
-        task = await store.next_runnable("2026-01-01", "3000-01-01")
+        task = await store.next_runnable("2026-01-01", "3000-01-01", [])
         assert task is not None
         assert task.id == "urgent"
-        jumped = await store.next_runnable("2026-01-01", "2026-01-02")
+        jumped = await store.next_runnable("2026-01-01", "2026-01-02", [])
         assert jumped is not None
         assert jumped.id == "later", "a due time beyond every back-off is a clock that jumped"
     finally:

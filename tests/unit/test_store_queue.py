@@ -65,7 +65,7 @@ async def test_the_order_is_by_priority_and_then_first_come(tmp_path: Path) -> N
         async with store.transaction("tested") as tx:
             await tx.run("create_task", id="running", name="r", priority=9, input_seal="")
             await tx.run("create_task", id="urgent", name="u", priority=5, input_seal="")
-            task = await tx.start_attempt(await tx.get("urgent"))
+            task = await tx.start_attempt(await tx.get("urgent"), "default")
             await tx.run(
                 "end_attempt",
                 task_id="urgent",
@@ -75,6 +75,7 @@ async def test_the_order_is_by_priority_and_then_first_come(tmp_path: Path) -> N
                 verdict="to_integrator",
                 reason="",
                 end_commit="",
+                outcome="ok",
             )
             await tx.transition("urgent", expect=State.RUNNING, to=State.WORKER_DONE)
         assert await to_couple(store) == ["urgent", "a", "b", "c"]

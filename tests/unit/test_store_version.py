@@ -13,21 +13,22 @@ from alluvium_like.errors import StoreError
 from alluvium_like.lifecycle import State
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.store.sql import migrations
+from alluvium_like.store.writer import Store
 from alluvium_like.workspace import Workspace
 
 OLDER = "made by an older version"
 TASKS = {"q-1": "queued", "h-1": "needs_human", "c-1": "cancelled"}
 
 
-def fill(db: sqlite3.Connection) -> None:
-    """Make what the first version made of three tasks."""
-    _, name, script = migrations()[0]
-    db.executescript(script)
+def fill(db: sqlite3.Connection, versions: int = 1) -> None:
+    """Make what an early version made of three tasks."""
     db.execute(
         "CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY,"
         " name TEXT NOT NULL, applied_at TEXT NOT NULL) STRICT"
     )
-    db.execute("INSERT INTO schema_migrations VALUES (1, ?, 'x')", (name,))
+    for version, name, script in migrations()[:versions]:
+        db.executescript(script)
+        db.execute("INSERT INTO schema_migrations VALUES (?, ?, 'x')", (version, name))
     db.executemany(
         "INSERT INTO tasks (id, name, state, created_at, updated_at) VALUES (?1, ?1, ?2, 'x', 'x')",
         TASKS.items(),
@@ -105,3 +106,33 @@ def test_a_newer_one_is_refused(old: Workspace, older: bool) -> None:
         db.commit()
     with pytest.raises(StoreError, match="made by a newer version \\(schema 9999"):
         StoreReader(old.database, older=older)
+
+
+async def test_what_was_made_before_there_were_agents_is_kept(tmp_path: Path) -> None:
+    """Its tasks are for the agent of the configuration, and nobody knows what they used."""
+    space = Workspace.at(tmp_path / "ws")
+    space.root.mkdir()
+    space.make_folders()
+    with closing(sqlite3.connect(space.database)) as db:
+        fill(db, versions=4)
+        db.execute(
+            "INSERT INTO attempts (task_id, number, pid, started_at, ended_at, verdict)"
+            " VALUES ('h-1', 1, 7, '2026-01-01T00:00:00.000Z', '2026-01-01T00:01:00.000Z', 'x')"
+        )
+        db.commit()
+    assert try_look(["-C", str(space.root), "status"])
+    _, _, error = call(space, "usage")
+    assert OLDER in str(error)
+    store = await Store.open(space.database)
+    await store.close()
+    with StoreReader(space.database) as reader:
+        assert {task.id: task.agent for task in reader.tasks()} == dict.fromkeys(TASKS, "")
+        (attempt,) = reader.attempts("h-1")
+        assert (attempt.agent, attempt.outcome, attempt.cost, attempt.input_tokens) == (
+            *("", ""),
+            *(None, None),
+        )
+        assert reader.parked() == []
+    code, output, _ = call(space, "usage")
+    assert code == 0
+    assert "1 attempts of unknown cost" in output
