@@ -142,10 +142,15 @@ async def anything_to_do(parts: Parts) -> bool:
     waiting.discard(State.INTEGRATING)  # proven, and its landing has to wait
     if await store.conditions(Condition.BASE_RED) or await store.conditions(Condition.LANE):
         waiting.discard(State.WORKER_DONE)
-    held = (await profiles_now(parts)).held
-    none_may = await store.next_runnable(utc_after(_FAR), utc_after(2 * _FAR), held) is None
-    if none_may or await store.conditions(Condition.PAUSED):
+    if await _none_may_start(parts) or await store.conditions(Condition.PAUSED):
         waiting -= {State.QUEUED, State.NEEDS_REVISION}
     if not config.integration.enabled:
         waiting.discard(State.WORKER_DONE)
-    return bool(waiting)
+    return bool(waiting) or counts != await store.counts()  # something moved while we looked
+
+
+async def _none_may_start(parts: Parts) -> bool:
+    """Tell whether all tasks in the queue are for agents that are parked."""
+    held = (await profiles_now(parts)).held
+    tomorrow, too_far = utc_after(_FAR), utc_after(2 * _FAR)
+    return bool(held) and await parts.store.next_runnable(tomorrow, too_far, held) is None

@@ -67,7 +67,8 @@ class Program:
 
     `key`: the variable that is passed on to it. `environment`: further ones, `files`: what a person
     has written into the folder. `cut_after`: the deadline in seconds where a run has to be ended.
-    `last`: the command by which the model says that it is through.
+    `last`: the command by which the model says that it is through. `tells_tools`: it tells of each
+    tool that it uses; codex was seen to leave out commands that end at once.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Program:
     last: tuple[str, ...] = ()
     resumes: bool = True
     edits_by_text: bool = False
+    tells_tools: bool = True
     special: Mapping[str, Shows] = field(default_factory=dict)
 
     def shows(self, trouble: str) -> Shows:
@@ -139,6 +141,7 @@ PROGRAMS: Final = (
         environment=("CODEX_HOME=@FOLDER@",),
         files={"config.toml": _CODEX},
         cut_after=30,
+        tells_tools=False,
     ),
     Program(
         "claude",

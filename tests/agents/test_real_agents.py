@@ -90,7 +90,7 @@ def test_what_it_writes_is_merged_and_what_it_tells_is_kept(
     kinds = {told["kind"] for told in scene.transcript()}
     assert kinds >= {"usage", "end"}
     assert ("message" in kinds) == (not program.last)  # a last command stands for the last words
-    assert kinds & {"tool_call", "file_change"}
+    assert kinds & {"tool_call", "file_change"} or not program.tells_tools
     assert bool(attempt.session) == program.resumes
 
     assert all(request.key for request in server.requests)

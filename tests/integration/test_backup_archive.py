@@ -276,7 +276,7 @@ def test_a_file_is_replaced_only_by_force_and_only_by_a_whole_one(
 
     with monkeypatch.context() as patched:
         patched.setattr("alluvium_like.surface.backup.take_snapshot", fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(AlluviumError, match="no backup was made: No space"):
             save(space, file, force=True)
     assert file.read_bytes() == older
     assert sorted(path.name for path in file.parent.iterdir()) == ["backup.tar.gz", "ws"]

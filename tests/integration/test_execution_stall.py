@@ -52,7 +52,7 @@ async def test_a_loop_that_waits_does_not_work(tmp_path: Path) -> None:
         ["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo; sleep 0.3; done"],
         ["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo >&2; sleep 0.3; done"],
         # The work is done by children of children, each of which ends soon.
-        ["sh", "-c", f"i=0; while [ $i -lt 30 ]; do {sys.executable} -c 'sum(range(10**6))'; "
+        ["sh", "-c", f"i=0; while [ $i -lt 120 ]; do {sys.executable} -c 'sum(range(10**6))'; "
          "i=$((i+1)); done"],
     ],
     ids=["computes", "prints", "complains", "lets others compute"],

@@ -21,7 +21,8 @@ from warm_bed import (
     swapped,
 )
 
-from alluvium_like.config.tables import Retention
+from alluvium_like.config import Config
+from alluvium_like.config.tables import Safety
 from alluvium_like.errors import GitFailed
 from alluvium_like.gitrepo import berth as berths
 from alluvium_like.gitrepo.cleaning import Interrupted, read_index
@@ -29,6 +30,7 @@ from alluvium_like.gitrepo.warm import Limits
 from alluvium_like.stages.janitor import Janitor
 from alluvium_like.stages.parts import Parts, Runs, Wakes
 from alluvium_like.stages.warmer import Warmer
+from alluvium_like.task import Parked
 from alluvium_like.wake import Wake
 from alluvium_like.workspace import Workspace
 
@@ -303,17 +305,17 @@ class Stage:
         self.seen = place.first
         self.warmer, self.janitor = Signal(), Signal()
         self.runs, self.wakes = Runs(), Wakes(warmer=self.warmer, janitor=self.janitor)
-        safety = SimpleNamespace(max_workers=2, warm_worktrees=3)
+        safety = Safety(max_workers=2, warm_worktrees=3)
         fake = SimpleNamespace(
             health=SimpleNamespace(tell=lambda error: False, is_well=True),
             warm=place.pool,
-            store=SimpleNamespace(next_runnable=self._next_runnable),
+            store=SimpleNamespace(next_runnable=self._next_runnable, parked=self._parked),
             integration=SimpleNamespace(
                 seen=self.seen,
                 source=lambda: place.source(self.seen),
                 tidy=anyio.lowlevel.checkpoint,
             ),
-            settings=SimpleNamespace(current=SimpleNamespace(safety=safety, retention=Retention())),
+            settings=SimpleNamespace(current=Config(safety=safety)),
             runs=self.runs,
             wakes=self.wakes,
             git=place.git,
@@ -321,8 +323,11 @@ class Stage:
         )
         self.parts = cast(Parts, fake)
 
-    async def _next_runnable(self, now: str, too_far: str) -> object | None:
+    async def _next_runnable(self, now: str, too_far: str, held: list[str]) -> object | None:
         return self.waits
+
+    async def _parked(self) -> list[Parked]:
+        return []
 
     def move(self, commit: str) -> None:
         self.seen = commit

@@ -130,6 +130,7 @@ class Rows:
                 verdict=AttemptVerdict.TO_INTEGRATOR,
                 reason="",
                 end_commit=end,
+                outcome="ok",
             )
 
     async def _out_of_attempt(self, tx: Transaction, name: str) -> None:

@@ -59,9 +59,10 @@ class Witness:
 class Bed:
     """One workspace at `root` with a script as its agent."""
 
+    patience = PATIENCE_SECONDS
+
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.patience = PATIENCE_SECONDS
         self.home = root.parent / "home"
         self.home.mkdir()
         (self.home / ".gitconfig").write_text("[user]\n\tname = Owner\n\temail = owner@example\n")

@@ -145,7 +145,7 @@ def test_what_the_daemon_needs_and_does_not_find_is_named(bed: Bed) -> None:
         assert named in doctor(bed)["repository"]
 
     bed.configure('[agent]\ncommand = ["no-such-agent"]')
-    assert "no-such-agent" in doctor(bed)["agent"]
+    assert "no-such-agent" in doctor(bed)["agent default"]
     bed.drop("t")
     bed.cli("run-once")
     task = bed.task("t")

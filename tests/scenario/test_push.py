@@ -487,6 +487,7 @@ async def test_a_base_that_moves_under_a_landing_loses_nothing(
     bed.make()
     bed.git("checkout", "-q", "-b", "mine")
     workspace = Workspace.at(bed.root)
+    workspace.lock_file.touch()
     async with open_parts(workspace, load_config(workspace.config_file)) as parts:
         base, seen, who = Base(parts), parts.integration.seen, Identity("a", "a@b", "@1 +0000")
         await base.take_up()
