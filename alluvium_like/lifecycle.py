@@ -135,6 +135,7 @@ class AttemptFacts:
     `continued`: the branch held work of an earlier attempt when this one started.
     `problem`: a reason found in Git for which the work cannot be taken as it is, for a person.
     `outcome` is what the program's own telling came to; it is `ok` where nobody reads that.
+    `unfinished`: that work is of an attempt that was cut off, and nobody was through with it since.
     """
 
     ending: Ending
@@ -145,6 +146,7 @@ class AttemptFacts:
     continued: bool
     problem: str = ""
     outcome: AgentOutcome = AgentOutcome.OK
+    unfinished: bool = False
 
 
 class AttemptVerdict(StrEnum):
@@ -180,6 +182,8 @@ def judge_attempt(facts: AttemptFacts) -> AttemptVerdict:
     if facts.claim is Claim.FAILED:
         return AttemptVerdict.FAILED
     if facts.problem:
+        return AttemptVerdict.ASK_HUMAN
+    if facts.unfinished and not facts.changed and facts.claim is not Claim.SUCCEEDED:
         return AttemptVerdict.ASK_HUMAN
     if facts.changed or facts.continued:
         return AttemptVerdict.TO_INTEGRATOR

@@ -10,6 +10,10 @@ from alluvium_like.task import Attempt, Task
 
 TRAILER = "Task-Id"
 NO_QUESTION = "The agent asks for a person and says no more; see the task's folder."
+UNFINISHED = (
+    "an earlier attempt was cut off, and the one that went on changed nothing and did not say that "
+    "it is done: look at the branch, then 'answer' or 'cancel'"
+)
 FLAKE_REASON = "landed; a flake: its tests failed once and passed when the same commit ran again"
 _SUBJECT_LENGTH = 72
 _TRIED_AGAIN = "It is tried again by itself, and at once with 'alluvium-like resume'"

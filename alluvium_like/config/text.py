@@ -32,7 +32,7 @@ _SAMPLES: Final = {
     "agents": (
         "Further agents, each in a table with a name of its own. They have all the keys of [agent] "
         "but 'profile', with the same defaults.",
-        ("[agents.codex]", 'preset = "codex"', 'env = ["OPENAI_API_KEY"]', 'fallback = "default"'),
+        ("[agents.codex]", 'preset = "codex"', 'env = ["CODEX_API_KEY"]', 'fallback = "default"'),
     ),
     "prices": (
         "What models cost, in US dollars for a million tokens, for agents that report tokens only: "

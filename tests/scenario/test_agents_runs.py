@@ -101,6 +101,22 @@ def test_a_program_that_tries_a_used_up_quota_for_ever_gives_its_slot_back(bed: 
     assert task(bed, "for-ever").failures == 0
 
 
+def test_half_done_work_does_not_land_because_the_next_agent_does_nothing(bed: Bed) -> None:
+    bed.make(AGENT, '[agent]\npreset = "codex"')
+    bed.start()
+    bed.drop(
+        "half",
+        """
+        if [ $run = 1 ]; then
+            begin t; say begun; work half; trouble "usage limit reached, try again in 1s"
+        fi
+        begin t; say "nothing to do"; through 1 1
+        """,
+    )
+    assert "was cut off" in bed.wait_for("half", "needs_human", "done")["reason"]
+    assert bed.landed_task_ids() == []
+
+
 def test_a_session_goes_on_after_a_revision_and_an_answer_or_evidence_is_given(
     bed: Bed,
 ) -> None:

@@ -1,6 +1,7 @@
 """The law of the lifecycle: every state reachable, every end judged by the table."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -25,8 +26,10 @@ def facts(
     changed: bool = True,
     continued: bool = False,
     problem: str = "",
+    unfinished: bool = False,
 ) -> AttemptFacts:
-    return AttemptFacts(ending, exit_code, claim, asked_human, changed, continued, problem)
+    seen = AttemptFacts(ending, exit_code, claim, asked_human, changed, continued, problem)
+    return replace(seen, unfinished=unfinished)
 
 
 def test_every_state_has_a_row_and_can_be_reached() -> None:
@@ -61,6 +64,12 @@ def test_done_is_for_good_and_only_the_integrator_or_a_noop_gets_there() -> None
         (facts(Ending.SHUTDOWN, -15), AttemptVerdict.AGAIN_UNCOUNTED),
         (facts(Ending.LOST, None), AttemptVerdict.AGAIN_UNCOUNTED),
         (facts(Ending.CANCELLED, -15), AttemptVerdict.CANCELLED),
+        (facts(changed=False, continued=True, unfinished=True), AttemptVerdict.ASK_HUMAN),
+        (facts(changed=True, unfinished=True), AttemptVerdict.TO_INTEGRATOR),
+        (
+            facts(claim=Claim.SUCCEEDED, changed=False, continued=True, unfinished=True),
+            AttemptVerdict.TO_INTEGRATOR,
+        ),
     ],
 )
 def test_the_table_of_attempt_ends(seen: AttemptFacts, verdict: AttemptVerdict) -> None:

@@ -7,6 +7,7 @@ conflict is left in the worktree for the agent.
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +63,6 @@ class _Known:
     answers: list[tuple[str, str]]
     earlier: list[Attempt]
 
-    @property
-    def was_cut_off(self) -> bool:
-        """Whether the last attempt was ended before it was through, and its work kept."""
-        return bool(self.earlier) and (
-            self.earlier[-1].outcome in PARKING or self.earlier[-1].ending == Ending.BUDGET
-        )
-
     def session_of(self, agent: str) -> str:
         """Return the session to go on with: that of the last attempt which had one."""
         for attempt in reversed(self.earlier):
@@ -90,6 +84,16 @@ class _Known:
                     )
                 )
         return told
+
+
+def was_cut_off(earlier: Sequence[Attempt]) -> bool:
+    """Tell whether an attempt was ended before it was through, and none was through since."""
+    for attempt in reversed(earlier):
+        if attempt.outcome in PARKING or attempt.ending == Ending.BUDGET:
+            return True
+        if attempt.ending == Ending.EXITED and attempt.outcome == AgentOutcome.OK:
+            return False
+    return False
 
 
 async def prepare(parts: Parts, task: Task, agent: str) -> Prepared:
@@ -174,7 +178,7 @@ def _write(parts: Parts, task: Task, workshop: Workshop, known: _Known) -> tuple
     news = News(
         title=task.name,
         revision=task.revision_round > 0,
-        cut_off=task.start_from == "branch" and known.was_cut_off,
+        cut_off=task.start_from == "branch" and was_cut_off(known.earlier),
         answers=known.answers,
     )
     inputs = _inventory(folder.input)

@@ -10,6 +10,7 @@ where it can.
 import asyncio
 import math
 from dataclasses import replace
+from functools import partial
 
 import anyio
 from anyio import to_thread
@@ -98,12 +99,7 @@ class Running:
         if record is None:
             return judge_exit(end.ending, end.exit_code, end.reason)
         if record.session and self._worker.can_resume:
-            await self._parts.store.write(
-                "note_session",
-                task_id=self._task.id,
-                number=self._task.attempt,
-                session=record.session,
-            )
+            await self._parts.health.through(partial(self._note_session, record.session))
         adapter = self._worker.adapter
         return judge_run(
             end.ending,
@@ -111,6 +107,12 @@ class Running:
             record,
             needs_end=adapter is not None and adapter.needs_end,
             words=end.reason,
+        )
+
+    async def _note_session(self, session: str) -> None:
+        task = self._task
+        await self._parts.store.write(
+            "note_session", task_id=task.id, number=task.attempt, session=session
         )
 
     async def _run_once(self, spec: RunSpec) -> RunEnd:

@@ -26,6 +26,7 @@ from alluvium_like.lifecycle import (
 )
 from alluvium_like.log import get_logger
 from alluvium_like.masking import mask
+from alluvium_like.stages.dispatch.prepare import was_cut_off
 from alluvium_like.stages.dispatch.tampering import Given
 from alluvium_like.stages.parts import Parts
 from alluvium_like.store.transaction import Transaction
@@ -34,6 +35,7 @@ from alluvium_like.task import Task
 log = get_logger(__name__)
 
 _LONGEST_PAUSE = timedelta(hours=1)
+_ASKS = "the agent asks a person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,14 @@ class Seen:
 async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
     """End an attempt in the store, and its task's turn with it; one transaction."""
     end, work = seen.end, seen.work
+    earlier = await parts.health.through(lambda: parts.store.attempts(task.id))
+    unfinished = bool(task.head_commit) and was_cut_off(earlier[: task.attempt - 1])
     verdict = judge_attempt(
         AttemptFacts(
             ending=end.ending,
             exit_code=end.exit_code,
             outcome=seen.fared.outcome,
+            unfinished=unfinished,
             claim=seen.claim.claim,
             asked_human=seen.question is not None,
             changed=bool(work and work.changed),
@@ -69,6 +74,8 @@ async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
         )
     )
     reason = mask(_reason(verdict, seen))
+    if unfinished and verdict is AttemptVerdict.ASK_HUMAN and reason == _ASKS:
+        reason = messages.UNFINISHED
     ended: dict[str, str | int | None] = {
         "task_id": task.id,
         "number": task.attempt,
@@ -138,6 +145,8 @@ async def _move(
                 await step(to=State.QUEUED, failures=failures, not_before=due)
         case AttemptVerdict.AGAIN_UNCOUNTED if work is not None and work.changed:
             await step(to=State.QUEUED, head_commit=_taken(task, work), start_from="branch")
+        case AttemptVerdict.AGAIN_UNCOUNTED if seen.fared.outcome in PARKING:
+            await step(to=State.QUEUED, start_from=task.start_from)
         case AttemptVerdict.AGAIN_UNCOUNTED:
             await step(to=State.QUEUED)
         case AttemptVerdict.CANCELLED:
@@ -187,7 +196,7 @@ def _reason(verdict: AttemptVerdict, seen: Seen) -> str:
             return "; ".join(filter(None, ("the agent changed nothing in the repository", notes)))
         case AttemptVerdict.ASK_HUMAN:
             problem = seen.given.alarm or (work.problem if work else "")
-            return problem or _asks(seen) or "the agent asks a person"
+            return problem or _asks(seen) or _ASKS
         case AttemptVerdict.FAILED:
             return f"the agent says that it failed: {claim.summary or 'no reason given'}"
         case AttemptVerdict.RETRY:
