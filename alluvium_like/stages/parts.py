@@ -1,7 +1,6 @@
 """What the stages share: built once by the supervisor, handed to each."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -28,7 +27,6 @@ log = get_logger(__name__)
 
 SLOW_LOOK_SECONDS = 60.0
 """How often a stage looks without having been woken."""
-_FAR = timedelta(days=1)
 
 
 @dataclass(slots=True)

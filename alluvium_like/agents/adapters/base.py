@@ -8,7 +8,6 @@ output, and never raises for what a program prints.
 
 import json
 import math
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -185,10 +184,6 @@ class Adapter(ABC):
     def holds_login(self, file: Path, environment: Mapping[str, str]) -> bool:
         """Tell whether a file of its own lets it log in."""
         return file.is_file()
-
-    def find(self, environment: Mapping[str, str]) -> str | None:
-        """Return the path of the program, None where it is not installed."""
-        return shutil.which(self.program, path=environment.get("PATH"))
 
 
 def complaints_in(text: str) -> Iterator[Event]:
