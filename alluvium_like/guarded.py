@@ -33,10 +33,10 @@ def own_path(trusted: Path, *names: str) -> Iterator[int]:
         yield folder
 
 
-def place(folder: int, name: str, text: str) -> None:
+def place(folder: int, name: str, text: str, *, mode: int = 0o644) -> None:
     """Place a file, whole or not at all."""
     with _half(folder, name) as part:
-        with os.fdopen(os.open(part, _NEW_FILE, 0o644, dir_fd=folder), "wb") as stream:
+        with os.fdopen(os.open(part, _NEW_FILE, mode, dir_fd=folder), "wb") as stream:
             stream.write(text.encode("utf-8", "backslashreplace"))
         with step("file.place"):
             os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)

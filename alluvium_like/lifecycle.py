@@ -136,6 +136,7 @@ class AttemptFacts:
     `problem`: a reason found in Git for which the work cannot be taken as it is, for a person.
     `outcome` is what the program's own telling came to; it is `ok` where nobody reads that.
     `unfinished`: that work is of an attempt that was cut off, and nobody was through with it since.
+    `provoked`: its agent's provider has refused this task again and again, and did work for others.
     """
 
     ending: Ending
@@ -147,6 +148,7 @@ class AttemptFacts:
     problem: str = ""
     outcome: AgentOutcome = AgentOutcome.OK
     unfinished: bool = False
+    provoked: bool = False
 
 
 class AttemptVerdict(StrEnum):
@@ -170,7 +172,8 @@ def judge_attempt(facts: AttemptFacts) -> AttemptVerdict:
     if facts.ending in (Ending.HELD, Ending.BUDGET):
         return AttemptVerdict.ASK_HUMAN
     if facts.outcome in PARKING:
-        return AttemptVerdict.AGAIN_UNCOUNTED
+        asks = facts.problem or facts.provoked
+        return AttemptVerdict.ASK_HUMAN if asks else AttemptVerdict.AGAIN_UNCOUNTED
     if facts.outcome is AgentOutcome.REFUSED:
         return AttemptVerdict.ASK_HUMAN
     if facts.ending is not Ending.EXITED or facts.exit_code != 0:

@@ -1,6 +1,5 @@
 """The texts that people and agents read: commit messages, requests, questions, reasons."""
 
-import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import assert_never
@@ -37,8 +36,13 @@ def base_merged_in(base_branch: str) -> str:
     return f"Merge {base_branch} before the next attempt"
 
 
-def budget_reached(what: str) -> str:
+def budget_reached(what: str, unresolved: str) -> str:
     """Say that an attempt was stopped by a budget, and what a person can do."""
+    if unresolved:
+        return (
+            f"a budget is reached: {what}. {unresolved}: after an answer the conflict comes up "
+            "again, and the agent is shown how far it was resolved"
+        )
     return (
         f"a budget is reached: {what}. The work so far is kept; after an answer the agent goes on "
         "with it, once it may"
@@ -70,14 +74,28 @@ def agent_fared(outcome: AgentOutcome, detail: str) -> str:
             assert_never(outcome)
 
 
+def refused_again(times: int, detail: str) -> str:
+    """Say that it seems to be the task that an agent's provider does not take."""
+    return (
+        f"the agent's provider refused this task {times} times in a row, and worked for others "
+        f"meanwhile: {detail}; 'retry' has it tried again, another agent may do better"
+    )
+
+
+def refused_all_the_time(seconds: float) -> str:
+    """Say why a program was stopped that tried again and again."""
+    return f"its provider refused it again and again for {seconds:.0f} s"
+
+
 def earlier_attempt(attempt: Attempt) -> str:
     """Return the note about an attempt that the next one finds beside its results."""
     number, how = attempt.number, " ".join(attempt.reason.split()) or "the agent was through"
+    left = f"What it left is the commit `{attempt.end_commit}`.\n\n" if attempt.end_commit else ""
     return (
         f"# Attempt {number}\n\nBy the agent `{attempt.agent or 'default'}`, begun at "
-        f"{attempt.started_at}, ended at {attempt.ended_at}.\n\nIt came to: {how}\n\nWhat it said "
-        f"and did is in `.system/attempts/{number}/` of the task's folder: stdout.log, stderr.log "
-        "and, where its program tells of itself, transcript.jsonl.\n"
+        f"{attempt.started_at}, ended at {attempt.ended_at}.\n\nIt came to: {how}\n\n"
+        f"{left}What it said and did is in `.system/attempts/{number}/` of the task's folder: "
+        "stdout.log, stderr.log and, where its program tells of itself, transcript.jsonl.\n"
     )
 
 
@@ -274,24 +292,6 @@ def escalation_question(reason: str, rounds: int) -> str:
     return (
         f"After {rounds} revision rounds the work still cannot land: {reason}. "
         "Answer with advice for another try, or cancel the task."
-    )
-
-
-def integration_json(
-    status: str, reason: str, *, has_repo_changes: bool, merge_commit: str | None = None
-) -> str:
-    """Return what integration.json says; it is written for people and never read back."""
-    return (
-        json.dumps(
-            {
-                "status": status,
-                "has_repo_changes": has_repo_changes,
-                "reason": reason,
-                "merge_commit": merge_commit,
-            },
-            indent=2,
-        )
-        + "\n"
     )
 
 

@@ -18,13 +18,14 @@ from alluvium_like.clock import utc_now
 from alluvium_like.config import Config, load_config
 from alluvium_like.config.load import changed_keys
 from alluvium_like.config.tables import RESTART_KEYS
-from alluvium_like.errors import AlluviumError, ConfigError, StoreError, WorkspaceError
+from alluvium_like.errors import AlluviumError, ConfigError, StoreError
 from alluvium_like.execution.adopt import become_subreaper, reap_orphans
 from alluvium_like.inbox.lease import ignore_lease_signals
 from alluvium_like.lock import workspace_lock
 from alluvium_like.log import get_logger, logging_to
 from alluvium_like.place import Place
 from alluvium_like.stages.dispatch.pool import Dispatch
+from alluvium_like.stages.dispatch.worker import remember_secrets
 from alluvium_like.stages.intake import Intake
 from alluvium_like.stages.integrate.lane import Lane
 from alluvium_like.stages.janitor import Janitor
@@ -32,12 +33,13 @@ from alluvium_like.stages.keeper import Keeper
 from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.opening import open_parts
 from alluvium_like.stages.parts import Parts
-from alluvium_like.stages.profiles import anything_to_do
+from alluvium_like.stages.pending import anything_to_do
 from alluvium_like.stages.recover import recover
 from alluvium_like.stages.upstream import Upstream
 from alluvium_like.stages.warmer import Warmer
 from alluvium_like.surface.actions import Actions
 from alluvium_like.surface.housekeeping import document
+from alluvium_like.surface.methods import methods_of
 from alluvium_like.surface.readiness import notify, watchdog_seconds
 from alluvium_like.surface.server import Method, serve_control
 from alluvium_like.trouble import explain, trouble_of
@@ -47,7 +49,6 @@ log = get_logger(__name__)
 
 _STOP_MARGIN_SECONDS = 5.0
 _SCANNER_PATIENCE_SECONDS = 180.0
-
 
 _Work = Callable[[Parts, Notify], Awaitable[None]]
 
@@ -79,8 +80,9 @@ def integrate_once(workspace: Workspace) -> None:
 def _run(workspace: Workspace, console: bool, work: _Work) -> None:
     with workspace_lock(workspace):
         workspace.make_folders()
-        _refuse_split_file_systems(workspace)
+        workspace.require_one_file_system()
         config = load_config(workspace.config_file)
+        remember_secrets(config.profiles.values())
         workspace.pid_file.write_text(f"{os.getpid()}\n")
         pid_file = Place.of(workspace.pid_file)
         become_subreaper()
@@ -203,6 +205,7 @@ class Supervisor:
         new = load_config(self._parts.workspace.config_file)
         changed = changed_keys(settings.current, new)
         later = [key for key in changed if key in RESTART_KEYS]
+        remember_secrets(new.profiles.values())
         settings.current = new
         self._parts.wakes.set_all()
         log.info("config_reloaded", changed=changed, needs_restart=later)
@@ -229,33 +232,12 @@ class Supervisor:
         async def gc() -> dict[str, object]:
             return document(await self._janitor.sweep())
 
-        def on_task(action: Callable[..., Awaitable[object]]) -> Method:
-            async def call(task_id: str, **params: str) -> dict[str, object]:
-                await action(task_id, **params)
-                return {}
-
-            return call
-
-        def on_daemon(action: Callable[[], Awaitable[None]]) -> Method:
-            async def call() -> dict[str, object]:
-                await action()
-                return {}
-
-            return call
-
         return {
             "ping": ping,
             "stop": stop,
             "reload": reload,
             "gc": gc,
-            "answer": on_task(actions.answer),
-            "retry": on_task(actions.retry),
-            "cancel": on_task(actions.cancel),
-            "approve": on_task(actions.approve),
-            "reject": on_task(actions.reject),
-            "revert": on_task(actions.revert),
-            "pause": on_daemon(actions.pause),
-            "resume": on_daemon(actions.resume),
+            **methods_of(actions),
         }
 
     async def _listen_to_signals(self) -> None:
@@ -309,12 +291,3 @@ class Supervisor:
             return self._dispatch.idle and self._lane.idle
         stages = (self._intake, self._dispatch, self._lane, self._upstream)
         return all(stage.idle for stage in stages) and not await anything_to_do(self._parts)
-
-
-def _refuse_split_file_systems(workspace: Workspace) -> None:
-    devices = {folder.stat().st_dev for folder in workspace.folders}
-    if len(devices) > 1:
-        raise WorkspaceError(
-            f"{workspace.root}: its folders are not all on one file system; "
-            "items are claimed by rename, so put them together"
-        )

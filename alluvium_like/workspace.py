@@ -249,3 +249,11 @@ class Workspace:
                 f"{error.filename}: {os.strerror(error.errno or 0)}; "
                 "the workspace must be a folder that you may write to"
             ) from error
+
+    def require_one_file_system(self) -> None:
+        """Raise WorkspaceError where its folders are not all on one."""
+        if len({folder.stat().st_dev for folder in self.folders}) > 1:
+            raise WorkspaceError(
+                f"{self.root}: its folders are not all on one file system; "
+                "items are claimed by rename, so put them together"
+            )

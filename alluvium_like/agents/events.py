@@ -1,13 +1,15 @@
 """What agent programs tell while they work, in one form for all of them.
 
-Each program has an adapter that reads its own stream into these. They are kept in transcript.jsonl,
-one JSON object a line; nothing in them decides about a task but limits, failures and the end.
+Each program has an adapter that reads its own stream into these, as they were told: secrets are
+masked where one is written. They are kept in transcript.jsonl, one JSON object a line; nothing in
+them decides about a task but limits, failures and the end.
 """
 
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Final
 
 from alluvium_like.lifecycle import AgentOutcome
+from alluvium_like.masking import mask
 
 _LONGEST_TEXT: Final = 20_000
 
@@ -19,9 +21,9 @@ class Event:
     kind: ClassVar[str] = ""
 
     def document(self) -> dict[str, object]:
-        """Return it as it is written: what is unknown is left out, texts have an end."""
+        """Return it as it is written: without what is unknown, and secrets; texts have an end."""
         told = {key: value for key, value in asdict(self).items() if value not in (None, "")}
-        cut = {k: v[:_LONGEST_TEXT] if isinstance(v, str) else v for k, v in told.items()}
+        cut = {k: mask(v)[:_LONGEST_TEXT] if isinstance(v, str) else v for k, v in told.items()}
         return {"kind": self.kind, **cut}
 
 

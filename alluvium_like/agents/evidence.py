@@ -3,7 +3,8 @@
 Nothing in the folder is trusted: links are not followed, pipes and devices are not waited for,
 sizes are bounded, and every name is opened relative to the folder's own descriptor, so that no
 planted link can lead a read or a write of the daemon's out of it. A person is rather asked once
-too often: a question that cannot be read is a question.
+too often: a question that cannot be read is a question. Words of the agent's are told without
+secrets.
 """
 
 import json
@@ -22,10 +23,13 @@ from alluvium_like.guarded import (
     read_regular,
 )
 from alluvium_like.lifecycle import Claim
+from alluvium_like.masking import mask
 from alluvium_like.trouble import trouble_of
 
 _MAX_RESULT_BYTES = 256 * 1024
-_MAX_QUESTION_BYTES = 64 * 1024
+_MAX_QUESTION = 64 * 1024
+_READ_OF_QUESTION = 8 * _MAX_QUESTION
+"""In bytes; more than is shown, so that no secret is cut in two before it is masked."""
 _MAX_SUMMARY = 1000
 _OF_ONE_ATTEMPT = ("needs_human.md", "result.json", "result.md")
 _STATUSES = {claim.value: claim for claim in (Claim.SUCCEEDED, Claim.FAILED, Claim.NEEDS_HUMAN)}
@@ -69,7 +73,7 @@ def read_claim(agent_dir: Path) -> ClaimRead:
 
 
 def read_question(agent_dir: Path) -> str | None:
-    """Return what needs_human.md asks, at most 64 KiB of it, or None when there is no such file.
+    """Return what needs_human.md asks, at most 65,536 letters; None when there is no such file.
 
     Raises OSError where the machine is in trouble.
     """
@@ -121,7 +125,8 @@ def _claim_in(document: object) -> ClaimRead:
     if not isinstance(document, dict):
         return _unclear("is not a JSON object")
     said = document.get("summary", "")
-    summary = _printable(" ".join(said.split()))[:_MAX_SUMMARY] if isinstance(said, str) else ""
+    words = mask(said).split() if isinstance(said, str) else []
+    summary = _printable(" ".join(words))[:_MAX_SUMMARY]
     status = document.get("status")
     if not isinstance(status, str) or status not in _STATUSES:
         return ClaimRead(
@@ -132,7 +137,7 @@ def _claim_in(document: object) -> ClaimRead:
 
 def _question_in(folder: int) -> str | None:
     try:
-        raw = read_regular(folder, "needs_human.md", _MAX_QUESTION_BYTES)
+        raw = read_regular(folder, "needs_human.md", _READ_OF_QUESTION)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -141,7 +146,8 @@ def _question_in(folder: int) -> str | None:
         return f"(needs_human.md cannot be read: {error.strerror})"
     if raw is None:
         return "(needs_human.md is not a regular file)"
-    lines = raw.decode("utf-8", "replace").expandtabs(4).splitlines()
+    asked = mask(raw.decode("utf-8", "replace"))[:_MAX_QUESTION]
+    lines = asked.expandtabs(4).splitlines()
     return "\n".join(map(_printable, lines)).strip() or "(no text)"
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from alluvium_like.agents.record import Record
+from alluvium_like.execution.process import RunEnd
 from alluvium_like.lifecycle import AgentOutcome, Ending
+from alluvium_like.masking import mask
 
 _SHOWN: Final = 300
 _BROKEN_OFF: Final = "it exited with 0, but its stream broke off before the end"
@@ -21,7 +23,10 @@ _CUT_OFF: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a run came to; `resets_at`: when a limit ends (seconds since 1970), None unknown."""
+    """What a run came to; `resets_at`: when a limit ends (seconds since 1970), None unknown.
+
+    What the program told is in `reason` without secrets.
+    """
 
     outcome: AgentOutcome
     reason: str = ""
@@ -29,14 +34,19 @@ class Judged:
     burst: bool = False
 
 
-def judge_run(
-    ending: Ending, exit_code: int | None, record: Record, *, needs_end: bool, words: str = ""
-) -> Judged:
-    """Judge one run. `words`: what the supervision says of its end."""
+NOT_RUN: Final = Judged(AgentOutcome.CRASHED)
+"""Where nothing was run, or nobody knows what it came to."""
+
+
+def judge(run: RunEnd, record: Record | None) -> Judged:
+    """Judge one run; `record` is what it told, None where nobody can read it: its exit counts."""
+    well = run.ending is Ending.EXITED and run.exit_code == 0
+    cut_off = Judged(_CUT_OFF.get(run.ending, AgentOutcome.CRASHED), run.reason)
+    if record is None:
+        return Judged(AgentOutcome.OK) if well else cut_off
     end, limit, failure = record.end, record.limit, record.failure
-    well = ending is Ending.EXITED and exit_code == 0
-    if well and (end.ok if end else not needs_end) and not failure and not limit:
-        if record.did_something or not needs_end:
+    if well and end and end.ok and not failure and not limit:
+        if record.did_something:
             return Judged(AgentOutcome.OK)
         return Judged(AgentOutcome.CRASHED, "it ended without a word, and without using the model")
     if limit is not None:
@@ -44,24 +54,16 @@ def judge_run(
         return Judged(outcome, _short(limit.text), limit.resets_at, burst=not limit.quota)
     if failure is not None and failure.outcome is not None:
         return Judged(failure.outcome, _short(failure.text))
-    if ending in _CUT_OFF:
-        return Judged(_CUT_OFF[ending], words)
+    if run.ending in _CUT_OFF:
+        return cut_off
     if failure is not None:
         return Judged(AgentOutcome.CRASHED, _short(failure.text))
-    if well and end is None:
-        return Judged(AgentOutcome.CRASHED, _BROKEN_OFF)
-    if well and end is not None:
-        return Judged(AgentOutcome.CRASHED, _short(end.text) or "it told of a failure")
-    return Judged(AgentOutcome.CRASHED, words)
-
-
-def judge_exit(ending: Ending, exit_code: int | None, words: str) -> Judged:
-    """Judge a run of a program whose stream nobody reads."""
-    if ending is Ending.EXITED and exit_code == 0:
-        return Judged(AgentOutcome.OK)
-    return Judged(_CUT_OFF.get(ending, AgentOutcome.CRASHED), words)
+    if well:
+        told = _short(end.text) or "it told of a failure" if end else _BROKEN_OFF
+        return Judged(AgentOutcome.CRASHED, told)
+    return cut_off
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(mask(text).split())
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"

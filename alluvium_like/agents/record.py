@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
@@ -61,26 +61,52 @@ class Record:
         self.limit: Limit | None = None
         self.failure: Failure | None = None
         self.did_something = False
-        self.refused_since: float | None = None
-        """Since when (monotonic) its provider has let it do nothing; it may try again for ever."""
+        self._misread = False
+        self._refused: tuple[float, float] | None = None
+        """Its provider's first complaint with nothing good behind it, and the last one."""
 
     def take_line(self, line: bytes, *, error: bool) -> None:
         """Take one line of what the program prints."""
         text = line.decode("utf-8", "replace")
         read = self._reader.error_line if error else self._reader.line
         with self._lock:
-            self._take(read(text))
+            self._take(self._heard(read, text))
 
     def finish(self) -> None:
         """Take what is known at the end, and close the transcript."""
         with self._lock:
-            self._take(self._reader.finish())
+            self._take(self._heard(self._reader.finish))
             if self._stream is not None:
                 self._stream.close()
+
+    @property
+    def refused_seconds(self) -> float:
+        """How long its provider refuses it; it may try for ever, and wait for a quota in silence.
+
+        One hiccup, and then a model that thinks, counts as nothing.
+        """
+        if self._refused is None:
+            return 0.0
+        first, last = self._refused
+        waits = self.limit is not None and self.limit.quota
+        return (monotonic() if waits else last) - first
+
+    def _heard(self, read: Callable[..., Iterable[Event]], *given: str) -> Iterator[Event]:
+        """Yield what a reader makes of something, as far as it gets; that it failed is said once.
+
+        Whatever a program prints, it is heard out: what follows may be its end.
+        """
+        try:
+            yield from read(*given)
+        except Exception:
+            if not self._misread:
+                log.exception("output_not_understood")
+            self._misread = True
 
     def _take(self, events: Iterable[Event]) -> None:
         for told in events:
             event = _possible(told) if isinstance(told, Limit) else told
+            self._note_refusal(event)
             if event in (self.limit, self.failure):
                 continue  # programs tell twice of what went wrong
             self._write(event)
@@ -93,24 +119,29 @@ class Record:
                     self._on_usage(self.usage)
                 case Limit():
                     self.limit = event
-                    if event.quota:
-                        self.refused_since = self.refused_since or monotonic()
                 case Failure():
-                    if event.outcome is AgentOutcome.UNREACHABLE:
-                        self.refused_since = self.refused_since or monotonic()
                     if not (self.failure and self.failure.outcome in _FINAL):
                         self.failure = event
                 case End():
                     self.end = event
                     if event.ok:
-                        self.limit = self.failure = self.refused_since = None
+                        self.limit = self.failure = None
                 case Message() | ToolCall() | FileChange():
                     self.did_something = True
-                    self.limit = self.failure = self.refused_since = None
+                    self.limit = self.failure = None
+
+    def _note_refusal(self, event: Event) -> None:
+        """Remember the first complaint and the last one, if nothing good came in between."""
+        match event:
+            case Limit(quota=True) | Failure(outcome=AgentOutcome.UNREACHABLE):
+                now = monotonic()
+                self._refused = (self._refused[0] if self._refused else now, now)
+            case Message() | ToolCall() | FileChange() | Usage() | End(ok=True):
+                self._refused = None
 
     def _write(self, event: Event) -> None:
         line = json.dumps({"at": utc_now(), **event.document()}, ensure_ascii=False)
-        data = mask(line).encode("utf-8", "backslashreplace") + b"\n"
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
         if self._written + len(data) > _MOST_BYTES:
             return
         try:
@@ -133,8 +164,9 @@ def _open(path: Path) -> FileIO:
 
 
 def _can_be_given(session: str) -> bool:
-    """Tell whether a session's name can stand among arguments."""
-    return session.isprintable() and 0 < len(session) <= _LONGEST_SESSION and session[0] != "-"
+    """Tell whether a session's name can stand among arguments, and may be stored."""
+    fits = 0 < len(session) <= _LONGEST_SESSION and session[0] != "-"
+    return fits and session.isprintable() and mask(session) == session
 
 
 def _possible(limit: Limit) -> Limit:

@@ -44,7 +44,7 @@ def list_agents(context: typer.Context, as_json: JsonOption = False) -> None:
     print("presets that config.toml does not use:")
     for agent in found:
         if not agent.configured:
-            here = f"{agent.version or agent.path}" if agent.path else f"not found: {agent.install}"
+            here = agent.version or agent.path or f"not found: {agent.install}"
             print(printable(f"  {agent.name:<16} {here}{'' if agent.proven else ' (unproven)'}"))
 
 

@@ -4,7 +4,7 @@
 table comes to: every key has its value, and its kind is one of a preset and a command.
 """
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from alluvium_like.config.problems import refuse
 from alluvium_like.config.values import (
     PLACEHOLDERS,
     CommandLine,
+    Line,
     Seconds,
     Table,
     Texts,
@@ -21,14 +22,11 @@ from alluvium_like.config.values import (
 DEFAULT_PROFILE: Final = "default"
 """How the profile of `[agent]` itself is called."""
 BUILTIN: Final = ("{python}", "-P", "-m", "alluvium_like.agents.builtin")
-PRESETS: Final = (
-    *("pi", "codex", "claude", "gemini", "opencode", "qwen", "aider", "mini-swe-agent"),
-    *("goose", "cursor-agent", "copilot", "amp"),
-)
 Preset = Literal[
-    "", "pi", "codex", "claude", "gemini", "opencode", "qwen", "aider", "mini-swe-agent",
+    "pi", "codex", "claude", "gemini", "opencode", "qwen", "aider", "mini-swe-agent",
     "goose", "cursor-agent", "copilot", "amp",
 ]  # fmt: skip
+PRESETS: Final[tuple[str, ...]] = get_args(Preset)
 _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Tokens = Annotated[int, Field(ge=0)]
 
@@ -52,11 +50,26 @@ class Limits(Table):
         default=0, description="How many tokens all tasks may use in one day (UTC)."
     )
 
+    @property
+    def limit_tasks(self) -> bool:
+        """Whether a single task has a limit."""
+        return bool(self.max_cost or self.max_tokens)
+
+    @property
+    def limit_days(self) -> bool:
+        """Whether a day has a limit."""
+        return bool(self.max_cost_per_day or self.max_tokens_per_day)
+
+    @property
+    def limit_costs(self) -> bool:
+        """Whether there is a limit in dollars."""
+        return bool(self.max_cost or self.max_cost_per_day)
+
 
 class Program(Table):
     """How an agent is run."""
 
-    preset: Preset = Field(
+    preset: Literal["", Preset] = Field(
         default="",
         description="An agent program that is known: how it is called, what its output means. One "
         f"of {', '.join(PRESETS)}. Empty: 'command' is any program.",
@@ -73,7 +86,7 @@ class Program(Table):
     arguments: Texts = Field(
         default=(), description="Further arguments for the program of a preset."
     )
-    model: str = Field(
+    model: Line = Field(
         default="", description="The model that a preset's program is told to use. Empty: its own."
     )
     timeout_seconds: Seconds = Field(
@@ -93,7 +106,7 @@ class Program(Table):
         ge=0,
         description="The pause before the first repetition, in seconds; it doubles each time.",
     )
-    fallback: str = Field(
+    fallback: Line = Field(
         default="",
         description="The name of the agent that takes over while this one cannot work: its quota "
         "is used up, it cannot log in, its provider does not answer. Empty: tasks wait.",
@@ -146,7 +159,7 @@ class Profile(Limits, Program):
 class Agent(Profile):
     """What works on a task, where the task names no other. It runs in the task's own worktree."""
 
-    profile: str = Field(
+    profile: Line = Field(
         default="",
         description="The name of one of the [agents.NAME] below that is to be used instead of what "
         "this table says. Empty: this table.",

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 _SAY: Final = "say"  # the type of our own errors; `what` and `allowed` are in their context
 
+_TABLE = ("not a table", "a table of keys and values")
 _NUMBER = ("not a number", "a number such as 2 or 0.5")
 _WHOLE = ("not a whole number", "a whole number such as 2")
 _EXPLAINED: Final[Mapping[str, tuple[str, str]]] = {
     _SAY: ("{what}", "{allowed}"),
     "bool_type": ("neither true nor false", "true, false"),
+    "dict_type": _TABLE,
     "finite_number": ("not finite", "a finite number"),
     "float_type": _NUMBER,
     "greater_than": ("too small", "more than {gt:g}"),
@@ -28,7 +30,7 @@ _EXPLAINED: Final[Mapping[str, tuple[str, str]]] = {
     "int_type": _WHOLE,
     "literal_error": ("not a known value", "{expected}"),
     "missing": ("missing", "a value is needed"),
-    "model_type": ("not a table", "a table of keys and values"),
+    "model_type": _TABLE,
     "string_type": ("not a text", "a text in quotes"),
     "tuple_type": ("not a list", 'a list such as ["a", "b"]'),
 }

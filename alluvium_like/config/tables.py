@@ -151,7 +151,8 @@ class Retention(Table):
     history_days: Days = Field(
         default=0,
         description="How many days after its end the rows of a task whose folder is gone are kept: "
-        "its history, its attempts, what a person was asked. Commits that landed stay in Git.",
+        "its history, its attempts and what they used, what a person was asked. They stay until "
+        "the day (UTC) is over, whose budgets count them. Commits that landed stay in Git.",
     )
     test_logs: int = Field(
         default=1000,

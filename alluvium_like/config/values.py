@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from alluvium_like.config.problems import refuse
 
+_OWN: Final = "ALLUVIUM_"
 AT_START: Final = "counts at the next start of the daemon"
 PLACEHOLDERS: Final = (
     "task_id",
@@ -23,6 +24,7 @@ PLACEHOLDERS: Final = (
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_]\w*)\}", re.ASCII)  # ${word} is the shell's
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PROFILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REMOTE = re.compile(r"[\w][\w./-]*", re.ASCII)
 _NOT_IN_A_BRANCH = re.compile(r"^[-/.]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|/\.|[/.]$|\.lock(/|$)")
 _NOT_IN_A_PATTERN = re.compile(r"\\|\[\^|\[[^\]]*(\[:|/|$)")
@@ -39,6 +41,12 @@ def _text(value: str) -> str:
         refuse("empty", "some text")
     if "\0" in value:
         refuse("holds a NUL character", "text without it")
+    return value
+
+
+def _line(value: str) -> str:
+    if _CONTROL.search(value):
+        refuse("not on one line", "text without control characters")
     return value
 
 
@@ -64,6 +72,15 @@ def _variable(value: str) -> str:
     name, _, fixed = value.partition("=")
     if not _VARIABLE.fullmatch(name) or "\0" in fixed:
         refuse("not a variable", 'a name such as "OPENAI_API_KEY", or "NAME=value"')
+    if name.startswith(_OWN):
+        refuse(f"begins with {_OWN}, which the daemon sets itself", "another name")
+    return value
+
+
+def _variables(value: tuple[str, ...]) -> tuple[str, ...]:
+    names = [item.partition("=")[0] for item in value]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        refuse(f"names {twice} twice", "each variable once, passed on or with a value")
     return value
 
 
@@ -116,6 +133,7 @@ def _remote(value: str) -> str:
 # A TOML array is a list, which is not frozen; strictness would refuse to make a tuple of it.
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(_text)]
+Line = Annotated[str, AfterValidator(_line)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 Patterns = Annotated[tuple[Pattern, ...], Field(strict=False)]
@@ -127,4 +145,4 @@ Argument = Annotated[str, AfterValidator(_argument)]
 CommandLine = Annotated[tuple[Argument, ...], Field(strict=False), AfterValidator(_command)]
 Variable = Annotated[str, AfterValidator(_variable)]
 ProfileName = Annotated[str, AfterValidator(_profile_name)]
-Variables = Annotated[tuple[Variable, ...], Field(strict=False)]
+Variables = Annotated[tuple[Variable, ...], Field(strict=False), AfterValidator(_variables)]

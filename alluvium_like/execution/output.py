@@ -1,10 +1,11 @@
 """What a run prints, streamed from pipes into files by one thread, in chunks, with a cap.
 
-Secrets are masked on the way, so a line gets to its file when it is whole. Whoever wants to gets
-each line as it comes, also of what is no longer kept; `quiet_since` tells when there was output
-last. After the cap the rest is read and dropped, so that the run never stalls on a full pipe. A
-full disk does not stop it, nor does a listener that fails: that is told no more. `finish` takes
-what is already in the pipes and does not wait for whoever may still hold their other end.
+Secrets are masked on the way to a file, so a line gets there when it is whole. Whoever wants to
+gets each line as it was printed, also of what is no longer kept: masked, it might say something
+else. `quiet_since` tells when there was output last. After the cap, which counts what a file
+held before, the rest is read and dropped, so that the run never stalls on a full pipe. A full disk
+does not stop it, nor does a listener that fails: that is told no more. `finish` takes what is
+already in the pipes and does not wait for whoever may still hold their other end.
 """
 
 import os
@@ -45,24 +46,17 @@ class _Stream:
     def take(self) -> int:
         """Move one chunk and return its size, 0 at the end. Raises BlockingIOError when empty."""
         chunk = os.read(self.source, _CHUNK_BYTES)
-        if chunk and not (self.dropping and self.on_line is None):
-            self._take_masked(self.masked.feed(chunk))
+        self._tell(chunk)
+        if not self.dropping:
+            self._keep(self.masked.feed(chunk))
         return len(chunk)
 
     def finish(self) -> None:
         """Take what was held back, and tell of a last line without an end."""
-        self._take_masked(self.masked.finish())
         if self.line:
             self._tell(b"\n")
-
-    def _take_masked(self, text: bytes) -> None:
-        self._tell(text)
-        if text and not self.dropping:
-            try:
-                self._keep(text)
-            except OSError as error:
-                self.dropping = True
-                log.warning("output_lost", reason=str(error))
+        if not self.dropping:
+            self._keep(self.masked.finish())
 
     def _tell(self, text: bytes) -> None:
         if self.on_line is None:
@@ -93,7 +87,14 @@ class _Stream:
         except BlockingIOError:
             pass
 
-    def _keep(self, chunk: bytes) -> None:
+    def _keep(self, masked: bytes) -> None:
+        try:
+            self._write(masked)
+        except OSError as error:
+            self.dropping = True
+            log.warning("output_lost", reason=str(error))
+
+    def _write(self, chunk: bytes) -> None:
         kept = chunk[: self.limit - self.written]
         if kept:
             _write_all(self.file, kept)
@@ -154,7 +155,9 @@ class OutputPump:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(path, flags, 0o644)
         opened.callback(os.close, file)
-        self._streams.append(_Stream(source, file, limit, on_line))
+        size = os.fstat(file).st_size
+        stream = _Stream(source, file, limit, on_line, written=size, dropping=size > limit)
+        self._streams.append(stream)
         return target
 
     def _pump(self) -> None:

@@ -40,7 +40,8 @@ _SIGNAL_NAMES = {number.value: number.name for number in signal.Signals}
 class RunSpec:
     """What to run. `environment` is complete but for the mark; output is appended to its files.
 
-    Each file gets at most `output_limit_bytes` of this run; one path for both merges the two.
+    Each file holds at most `output_limit_bytes`, what is there already counted; one path for both
+    merges the two.
     With `stall_seconds` a run ends that neither prints nor works for so long; 0 lets it be.
     `on_line` and `on_error_line` are called for each line, from another thread.
     """

@@ -16,7 +16,7 @@ from alluvium_like.execution.identity import boot_id
 from alluvium_like.lifecycle import Condition
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
-from alluvium_like.stages.profiles import somebody_waits
+from alluvium_like.stages.pending import somebody_waits
 from alluvium_like.stages.retention import Removal
 from alluvium_like.stages.steadiness import Reading, follow
 from alluvium_like.stages.sweep import carry_out, survey

@@ -9,13 +9,15 @@ counts once, and what they end well with was begun before it.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from alluvium_like.agents.outcome import Judged
 from alluvium_like.clock import time_of_day, utc_after, utc_now, utc_text
 from alluvium_like.config import Config
-from alluvium_like.lifecycle import ACTIVE, PARKING, AgentOutcome, Condition, Ending, State
+from alluvium_like.config.agents import Profile
+from alluvium_like.lifecycle import PARKING, AgentOutcome, Ending
 from alluvium_like.log import get_logger
 from alluvium_like.masking import mask
 from alluvium_like.stages.parts import Parts
@@ -31,8 +33,18 @@ _PAUSES: Final = {  # the first pause, and the longest
 }
 _LONGEST: Final = timedelta(days=8)
 """No quota lasts longer than a week; a time beyond it is a mistake, or the clock was set back."""
-_FAR: Final = timedelta(days=1)
 _AFTER_RESET: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The agent of one attempt, as it was configured when the attempt began.
+
+    `profile` is None where the configuration has no such agent.
+    """
+
+    name: str
+    profile: Profile | None
 
 
 class Profiles:
@@ -47,15 +59,12 @@ class Profiles:
             if now < row.until <= far and row.agent in config.profiles
         }
 
-    def working(self, chosen: str) -> str | None:
-        """Return the agent that works for a choice now, None while it has to wait.
-
-        One that the configuration does not know is returned as it is.
-        """
-        name = self._config.chosen(chosen)
+    def working(self, choice: str) -> Chosen | None:
+        """Return the agent that works for a choice now, None while it has to wait."""
+        name = self._config.chosen(choice)
         while name in self._until:
             name = self._config.profiles[name].fallback
-        return name or None
+        return Chosen(name, self._config.profiles.get(name)) if name else None
 
     def is_parked(self, agent: str) -> bool:
         """Tell whether an agent itself has to wait."""
@@ -85,6 +94,9 @@ async def note_fared(parts: Parts, agent: str, judged: Judged) -> None:
         again = row is not None and row.outcome == judged.outcome
         times = row.times + (not waits) if row is not None and again else 1
         until = _pause_end(judged, times)
+        guessed = judged.burst or judged.resets_at is None
+        if row is not None and waits and guessed and until <= row.until:
+            return  # what is known already says more
         await _park(parts, agent, judged.outcome, judged.reason, until, times)
     elif judged.outcome is AgentOutcome.OK and row is not None and not waits:
         await parts.store.write("unpark", agent=agent)
@@ -117,40 +129,15 @@ def _pause_end(judged: Judged, times: int) -> str:
     return utc_after(min(first * 2.0 ** min(times - 1, 20), longest))
 
 
-def tomorrow() -> str:
-    """Return when the next day begins, in UTC."""
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return utc_text(today + timedelta(days=1))
-
-
 def today() -> str:
     """Return when this day began, in UTC."""
-    return utc_text(datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+    return utc_text(_midnight())
 
 
-async def somebody_waits(parts: Parts) -> bool:
-    """Tell whether a task waits for a slot, or will soon: what is not urgent holds off then."""
-    held = (await profiles_now(parts)).held
-    return await parts.store.next_runnable(utc_now(), utc_after(_FAR), held) is not None
+def tomorrow() -> str:
+    """Return when the next day begins, in UTC."""
+    return utc_text(_midnight() + timedelta(days=1))
 
 
-async def anything_to_do(parts: Parts) -> bool:
-    """Tell whether a task is left that the daemon could do something about now."""
-    store, config = parts.store, parts.settings.current
-    counts = await store.counts()
-    waiting = {state for state in ACTIVE if counts.get(state)}
-    waiting.discard(State.INTEGRATING)  # proven, and its landing has to wait
-    if await store.conditions(Condition.BASE_RED) or await store.conditions(Condition.LANE):
-        waiting.discard(State.WORKER_DONE)
-    if await _none_may_start(parts) or await store.conditions(Condition.PAUSED):
-        waiting -= {State.QUEUED, State.NEEDS_REVISION}
-    if not config.integration.enabled:
-        waiting.discard(State.WORKER_DONE)
-    return bool(waiting) or counts != await store.counts()  # something moved while we looked
-
-
-async def _none_may_start(parts: Parts) -> bool:
-    """Tell whether all tasks in the queue are for agents that are parked."""
-    held = (await profiles_now(parts)).held
-    tomorrow, too_far = utc_after(_FAR), utc_after(2 * _FAR)
-    return bool(held) and await parts.store.next_runnable(tomorrow, too_far, held) is None
+def _midnight() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -2,6 +2,7 @@
 
 Pure: limits and facts in, removals out. Only tasks that have ended and that nothing has to do with
 any more are looked at; whatever is not known for sure stays. Ages are counted from the task's end.
+The rows of what ended today (UTC) stay in any case: budgets of the day count them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -122,8 +123,9 @@ def _of_task(limits: Retention, task: TaskFacts, why: str, now: datetime) -> Ite
     if long_over:
         for path in task.workshops:
             yield _removal(task, Kind.WORKSHOP, path, f"left over: its task is {task.state}")
-    nothing_left = not (task.has_folder or task.refs or task.workshops)
-    if nothing_left and (why := _too_old(task, "history_days", limits.history_days, now)):
+    counts_today = task.ended_at >= utc_text(now.replace(hour=0, minute=0, second=0, microsecond=0))
+    rows_go = not (task.has_folder or task.refs or task.workshops or counts_today)
+    if rows_go and (why := _too_old(task, "history_days", limits.history_days, now)):
         yield _removal(task, Kind.HISTORY, task.id, why)
 
 

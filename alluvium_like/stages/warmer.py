@@ -13,7 +13,7 @@ import anyio.abc
 from alluvium_like.gitrepo.cleaning import Interrupted
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import Parts
-from alluvium_like.stages.profiles import somebody_waits
+from alluvium_like.stages.pending import somebody_waits
 
 log = get_logger(__name__)
 

@@ -113,19 +113,21 @@ class Store:
         """Return the agents that cannot work, and those of whom it is not known that they can."""
         return [Parked(**dict(row)) for row in await self.rows("parked")]
 
+    async def worked_since(self, agent: str, since: str) -> bool:
+        """Tell whether an attempt of an agent that began after `since` went well."""
+        return bool(await self.rows("worked_since", agent=agent, since=since))
+
     async def attempts(self, task_id: str) -> list[Attempt]:
         """Return the attempts of one task, oldest first."""
         return [to_attempt(row) for row in await self.rows("attempts_of_task", task_id=task_id)]
 
-    async def spent_by_task(self, task_id: str, attempt: int) -> Spent:
-        """Return what the other attempts of a task used since a person last had a word."""
-        row = (await self.rows("spent_by_task", task_id=task_id, attempt=attempt))[0]
-        return Spent(row["tokens"] or 0, row["cost"] or 0.0)
+    async def spent_by_task(self, task_id: str, attempt: int) -> dict[str, Spent]:
+        """Return what each agent used in the other attempts since a person last had a word."""
+        return _by_agent(await self.rows("spent_by_task", task_id=task_id, attempt=attempt))
 
     async def spent_since(self, moment: str) -> dict[str, Spent]:
         """Return what each agent used in the attempts that were begun since a moment."""
-        rows = await self.rows("spent_since", since=moment)
-        return {row["agent"]: Spent(row["tokens"] or 0, row["cost"] or 0.0) for row in rows}
+        return _by_agent(await self.rows("spent_since", since=moment))
 
     async def answers(self, task_id: str) -> list[tuple[str, str]]:
         """Return the questions that a person has answered, oldest first."""
@@ -202,3 +204,7 @@ class Store:
     async def rows(self, name: str, /, **params: Value) -> list[sqlite3.Row]:
         """Return the rows of one named reading query."""
         return await self._connection.fetch(name, params)
+
+
+def _by_agent(rows: Sequence[sqlite3.Row]) -> dict[str, Spent]:
+    return {row["agent"]: Spent(row["tokens"] or 0, row["cost"] or 0.0) for row in rows}

@@ -12,13 +12,13 @@ from typing import Final
 from alluvium_like.gitrepo.audit import Landings
 from alluvium_like.gitrepo.harvest import task_ref
 from alluvium_like.gitrepo.runner import full_ref
-from alluvium_like.lifecycle import ENDED, TRANSITIONS, LandingState, Outcome, State
+from alluvium_like.lifecycle import ENDED, LandingState, Outcome, State
 from alluvium_like.store.rows import Row
 from alluvium_like.task import Attempt, Task
 
 BASE_REF: Final = "refs/alluvium/base"
 _OF_TASKS: Final = ("tasks", "candidates", "strays")
-_BACKUP: Final = "restore a backup"
+BACKUP: Final = "restore a backup"
 
 
 class Kind(StrEnum):
@@ -105,10 +105,10 @@ def check_folders(facts: Facts) -> Iterator[Finding]:
     """Compare rows with folders."""
     for task in facts.tasks.values():
         if task.id not in facts.folders and task.state not in ENDED:
-            advice = f"{_BACKUP}, or 'alluvium-like cancel {task.id}'"
+            advice = f"{BACKUP}, or 'alluvium-like cancel {task.id}'"
             yield Finding(Kind.FOLDER, task.id, f"is {task.state} and has no folder", advice)
         elif task.state not in ENDED and not facts.folders[task.id]:
-            advice = f"{_BACKUP}, or put what was dropped into tasks/{task.id}/input"
+            advice = f"{BACKUP}, or put what was dropped into tasks/{task.id}/input"
             yield Finding(Kind.FOLDER, task.id, "its input/ is gone", advice)
     for name in sorted(facts.folders.keys() - facts.tasks.keys() - facts.claims):
         advice = f"move what is in tasks/{name}/input to inbox/, and the rest away"
@@ -122,14 +122,14 @@ def check_states(facts: Facts) -> Iterator[Finding]:
         again = f"'alluvium-like cancel {task.id}', then 'alluvium-like retry {task.id}'"
         if [attempt.number for attempt in attempts] != list(range(1, task.attempt + 1)):
             problem = f"is in attempt {task.attempt}, and {len(attempts)} are stored"
-            yield Finding(Kind.STATE, task.id, problem, _BACKUP)
+            yield Finding(Kind.STATE, task.id, problem, BACKUP)
         elif task.state is State.RUNNING and (not attempts or attempts[-1].ended_at):
             yield Finding(Kind.STATE, task.id, "is running, and no attempt of it is open", again)
         if task.state is State.NEEDS_HUMAN and task.id not in facts.asking:
             problem = "needs a human, and nothing is asked"
             yield Finding(Kind.STATE, task.id, problem, f"'alluvium-like retry {task.id}'")
         if task.outcome is Outcome.MERGED and not task.merge_commit:
-            yield Finding(Kind.STATE, task.id, "is merged, and its commit is not stored", _BACKUP)
+            yield Finding(Kind.STATE, task.id, "is merged, and its commit is not stored", BACKUP)
 
 
 def check_refs(facts: Facts) -> Iterator[Finding]:
@@ -142,12 +142,12 @@ def check_refs(facts: Facts) -> Iterator[Finding]:
             advice = f"keep what you need of it, then: {_git('update-ref -d', ref)}"
             yield Finding(Kind.REF, ref, "is of a task that is not there", advice)
         elif commit not in facts.commits and not ref.startswith("refs/tags/"):
-            yield Finding(Kind.REF, ref, f"its commit {commit[:10]} is not there", _BACKUP)
+            yield Finding(Kind.REF, ref, f"its commit {commit[:10]} is not there", BACKUP)
     for task in facts.tasks.values():
         yield from _check_work(facts, facts.refs, task)
     for ref in (full_ref(facts.base_branch), BASE_REF):
         if ref not in facts.refs:
-            advice = f"{_BACKUP}, or move .alluvium/integration.git away: it is cloned again"
+            advice = f"{BACKUP}, or move .alluvium/integration.git away: it is cloned again"
             yield Finding(Kind.REF, ref, "is not there", advice)
 
 
@@ -171,7 +171,7 @@ def check_commits(facts: Facts) -> Iterator[Finding]:
     for place, commit in facts.named if facts.refs is not None else ():
         if commit not in facts.commits:
             problem = f"names commit {commit[:10]}, which is not in integration.git"
-            yield Finding(Kind.COMMIT, place, problem, _BACKUP)
+            yield Finding(Kind.COMMIT, place, problem, BACKUP)
 
 
 def check_history(facts: Facts) -> Iterator[Finding]:
@@ -211,7 +211,7 @@ def check_landings(facts: Facts) -> Iterator[Finding]:
     for repository, ids in open_ones.items():
         if len(ids) > 1:
             problem = f"{len(ids)} landings are open at once ({', '.join(map(str, sorted(ids)))})"
-            yield Finding(Kind.LANDING, repository, problem, _BACKUP)
+            yield Finding(Kind.LANDING, repository, problem, BACKUP)
     for number, rows in by_landing.items():
         check = _check_open if is_open(rows[0]) else _check_landed
         for problem, advice in check(facts, rows):
@@ -222,15 +222,15 @@ def _check_landed(_: Facts, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     for row in rows:
         if row["task_id"] and row["merge_commit"] != row["commit_id"]:
             state = f"{row['task_state']} with {(row['merge_commit'] or 'no commit')[:10]}"
-            yield f"landed {row['task_id']} as {row['commit_id'][:10]}, which is {state}", _BACKUP
+            yield f"landed {row['task_id']} as {row['commit_id'][:10]}, which is {state}", BACKUP
 
 
 def _check_open(facts: Facts, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     if rows[0]["new_commit"] not in {row["commit_id"] for row in rows}:
-        yield f"its commit {rows[0]['new_commit'][:10]} is none of a task's", _BACKUP
+        yield f"its commit {rows[0]['new_commit'][:10]} is none of a task's", BACKUP
     for row in rows:
         if row["task_state"] == State.DONE:
-            yield f"is open, and {row['task_id']} is done", _BACKUP
+            yield f"is open, and {row['task_id']} is done", BACKUP
     if any(row["task_state"] != State.INTEGRATING for row in rows):
         return  # one was withdrawn: the lane gives the landing up at its next look
     for row in rows if rows[0]["state"] == LandingState.BLOCKED else ():
@@ -238,54 +238,6 @@ def _check_open(facts: Facts, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
         if facts.refs is not None and facts.refs.get(ref) != row["commit_id"]:
             problem = f"waits to land {row['commit_id'][:10]}, and {ref} does not name it"
             yield problem, _git("update-ref", ref, row["commit_id"])
-
-
-def check_events(task: Task | None, events: Sequence[Row]) -> Iterator[Finding]:
-    """Check that the history of one task leads to where its row stands, by legal steps."""
-    if task is None:
-        yield Finding(Kind.EVENTS, events[0]["task_id"], "belong to no task", _BACKUP)
-        return
-    before = None
-    for event in events:
-        steps = (
-            {None: frozenset(State)} if before is None else {before: TRANSITIONS[before] | {before}}
-        )
-        came_from = event["from_state"]
-        if came_from not in steps or event["to_state"] not in steps[came_from]:
-            step = f"{came_from or '(nothing)'} → {event['to_state']}"
-            problem = f"event {event['seq']} ({step}) does not follow {before or 'the beginning'}"
-            yield Finding(Kind.EVENTS, task.id, problem, _BACKUP)
-            return
-        before = State(event["to_state"])
-    if before is not task.state or events[-1]["reason"] != task.reason:
-        problem = f"end at {before or 'nothing'}, and the row says {task.state}"
-        yield Finding(Kind.EVENTS, task.id, problem, _BACKUP)
-
-
-def check_projection(
-    task: Task, events: Sequence[Row], lines: Sequence[object] | None, newest: int
-) -> Iterator[Finding]:
-    """Compare events.jsonl with the rows; `newest` is the last event that was read.
-
-    None stands for no file; people may have deleted what is left of ended tasks.
-    """
-    if lines is None:
-        if task.state not in ENDED:
-            yield _projection(task, "is not there")
-        return
-    known = [line for line in lines if not (isinstance(line, dict) and _is_after(line, newest))]
-    if known != [dict(event) for event in events]:
-        yield _projection(task, "does not say what the rows say")
-
-
-def _is_after(line: Mapping[object, object], newest: int) -> bool:
-    number = line.get("seq")
-    return isinstance(number, int) and number > newest
-
-
-def _projection(task: Task, problem: str) -> Finding:
-    advice = f"nothing follows it; 'alluvium-like show {task.id}' tells the history"
-    return Finding(Kind.PROJECTION, task.id, problem, advice)
 
 
 def _git(*words: str) -> str:

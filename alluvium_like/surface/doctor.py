@@ -97,6 +97,11 @@ def _agents(config: Config) -> Iterator[Check]:
         if name == DEFAULT_PROFILE and config.agent.profile:
             continue  # [agent] only says which one
         yield from _agent(name, profile)
+        limited = any(each.limit_tasks or each.limit_days for each in (profile, config.budget))
+        if limited and profile.command and not profile.preset:
+            message = "its command tells nothing of what it uses, so no budget can stop it"
+            fix = "use a preset; 'timeout_seconds' stops any program"
+            yield Check(f"agent {name} budget", Status.WARN, message, fix)
 
 
 def _agent(name: str, profile: Profile) -> Iterator[Check]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alluvium_like.clock import utc_now
-from alluvium_like.errors import PlaceLost
+from alluvium_like.errors import ConfigError, PlaceLost
 from alluvium_like.lock import is_locked, shown_pid
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.surface.client import is_silent
@@ -98,8 +98,22 @@ def read_status(workspace: Workspace) -> Status:
                 Notice(row["name"], row["reason"], row["since"]) for row in store.conditions()
             ),
             degraded=_degraded(workspace) if running else (),
-            parked=tuple(row for row in store.parked() if row.until > utc_now()),
+            parked=_parked(workspace, store),
         )
+
+
+def _parked(workspace: Workspace, store: StoreReader) -> tuple[Parked, ...]:
+    """Return the agents that cannot work now, of those that config.toml has."""
+    rows = tuple(row for row in store.parked() if row.until > utc_now())
+    if not rows:
+        return ()
+    from alluvium_like.config import load_config  # slow, and seldom needed
+
+    try:
+        known = load_config(workspace.config_file).profiles
+    except ConfigError:
+        return rows
+    return tuple(row for row in rows if row.agent in known)
 
 
 def _degraded(workspace: Workspace) -> tuple[Told, ...]:

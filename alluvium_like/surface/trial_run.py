@@ -4,31 +4,28 @@ It runs as an attempt would, with the same environment, adapter and judgement, b
 daemon: nothing of the workspace is touched, and what it uses is not counted.
 """
 
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import anyio
 from anyio import to_thread
 
 from alluvium_like import messages
-from alluvium_like.agents.adapters.base import Call
 from alluvium_like.agents.command import AttemptPlaces
 from alluvium_like.agents.events import Usage
-from alluvium_like.agents.outcome import Judged, judge_exit, judge_run
+from alluvium_like.agents.outcome import Judged, judge
 from alluvium_like.agents.prices import cost_of
-from alluvium_like.agents.record import Record
 from alluvium_like.config import Config, load_config
-from alluvium_like.execution.identity import ProcessIdentity
+from alluvium_like.config.agents import Profile
 from alluvium_like.execution.marker import RunKind, RunMarker
-from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
+from alluvium_like.execution.process import RunSpec
 from alluvium_like.gitrepo.owner import create_repository
 from alluvium_like.lifecycle import AgentOutcome
-from alluvium_like.stages.dispatch.worker import Worker, adapter_of, environment_of
+from alluvium_like.stages.dispatch.worker import Worker, environment_of, worker_of
 from alluvium_like.surface.agents import find_profile
+from alluvium_like.surface.foreground import run_in_foreground, run_program
 from alluvium_like.workspace import Workspace
 
 _FILE: Final = "hello.txt"
@@ -65,35 +62,58 @@ class Trial:
 
 
 def try_agent(workspace: Workspace, name: str) -> Trial:
-    """Let an agent do the task. Raises ConfigError, UsageError or RepositoryError."""
+    """Let an agent do the task. Raises ConfigError, UsageError or RepositoryError.
+
+    Told to end, it ends the agent first and leaves nothing behind.
+    """
     config = load_config(workspace.config_file)
-    find_profile(config, name)
-    folder = Path(tempfile.mkdtemp(prefix="alluvium-like-test-"))
-    try:
-        return anyio.run(_try, config, name, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    profile = find_profile(config, name)
+
+    async def in_scratch() -> Trial:
+        with tempfile.TemporaryDirectory(
+            prefix="alluvium-like-test-", ignore_cleanup_errors=True
+        ) as folder:
+            return await _try(config, name, profile, Path(folder))
+
+    return run_in_foreground(in_scratch)
 
 
-async def _try(config: Config, name: str, folder: Path) -> Trial:
-    profile = config.profiles[name]
+async def _try(config: Config, name: str, profile: Profile, folder: Path) -> Trial:
     repo = folder / "repo"
     create_repository(repo, config.git.author_name, config.git.author_email)
-    worker = _worker(config, name, repo, folder)
-    usage = Usage()
+    worker = _worker(name, profile, repo, folder)
+    record = worker.record(folder / "transcript.jsonl", lambda _: None)
+    spec = await to_thread.run_sync(worker.fill, _spec(worker, folder), record)
+    end = await run_program(spec)
+    if record is not None:
+        await to_thread.run_sync(record.finish)
+    judged = judge(end, record)
+    wrote = _has_written(repo / _FILE)
+    words = (
+        f"ran for {end.duration_seconds:.1f} s: "
+        f"{messages.agent_fared(judged.outcome, judged.reason)}",
+        _what_git_shows(repo, wrote=wrote),
+        _what_it_used(config, record.usage if record else Usage(), profile.model),
+        *_last_lines(spec.stderr_path, judged),
+    )
+    return Trial(name, judged.outcome, wrote, words)
 
-    def told(so_far: Usage) -> None:
-        nonlocal usage
-        usage = so_far
 
-    record = None
-    if worker.adapter is not None:
-        record = Record(worker.adapter.reader(worker.call), folder / "transcript.jsonl", told)
-    spec = RunSpec(
+def _worker(name: str, profile: Profile, repo: Path, folder: Path) -> Worker:
+    prompt_file = folder / "prompt.md"
+    prompt_file.write_text(_PROMPT, encoding="utf-8")
+    places = AttemptPlaces("test", folder, folder, repo, "main", prompt_file)
+    return worker_of(name, profile, places, environment_of(profile, places), _PROMPT)
+
+
+def _spec(worker: Worker, folder: Path) -> RunSpec:
+    """Say how it is run; the mark is its own, so that two trials at once do not end each other."""
+    profile = worker.profile
+    return RunSpec(
         argv=[],
-        cwd=repo,
+        cwd=worker.places.worktree,
         environment={},
-        marker=RunMarker("test", RunKind.ATTEMPT, name, 1),
+        marker=RunMarker(folder.name, RunKind.ATTEMPT, worker.name, 1),
         stdout_path=folder / "stdout.log",
         stderr_path=folder / "stderr.log",
         output_limit_bytes=profile.output_limit_bytes,
@@ -102,48 +122,9 @@ async def _try(config: Config, name: str, folder: Path) -> Trial:
         grace_seconds=_GRACE_SECONDS,
     )
 
-    async def started(_: ProcessIdentity) -> None:
-        """There is no row to store it in."""
 
-    filled = await to_thread.run_sync(worker.fill, spec, record)
-    end = await run_supervised(filled, on_started=started, stop=StopRequest())
-    if record is not None:
-        record.finish()
-    judged = _judge(end, worker, record)
-    wrote = (repo / _FILE).is_file() and (repo / _FILE).read_text(errors="replace") == "hello\n"
-    words = (
-        f"ran for {end.duration_seconds:.1f} s: "
-        f"{messages.agent_fared(judged.outcome, judged.reason)}",
-        _what_git_shows(repo, wrote=wrote),
-        _what_it_used(config, usage, profile.model),
-        *_last_lines(folder / "stderr.log", judged),
-    )
-    return Trial(name, judged.outcome, wrote, tuple(filter(None, words)))
-
-
-def _worker(config: Config, name: str, repo: Path, folder: Path) -> Worker:
-    profile = config.profiles[name]
-    prompt_file = folder / "prompt.md"
-    prompt_file.write_text(_PROMPT, encoding="utf-8")
-    places = AttemptPlaces("test", folder, folder, repo, "main", prompt_file)
-    environment = environment_of(profile, places)
-    call = Call(
-        worktree=repo,
-        prompt=_PROMPT,
-        prompt_file=prompt_file,
-        home=folder / "sessions",
-        arguments=profile.arguments,
-        model=profile.model,
-        environment=environment,
-    )
-    return Worker(name, profile, adapter_of(profile), places, call, "", environment)
-
-
-def _judge(end: RunEnd, worker: Worker, record: Record | None) -> Judged:
-    if record is None or worker.adapter is None:
-        return judge_exit(end.ending, end.exit_code, end.reason)
-    needs_end = worker.adapter.needs_end
-    return judge_run(end.ending, end.exit_code, record, needs_end=needs_end, words=end.reason)
+def _has_written(file: Path) -> bool:
+    return file.is_file() and file.read_text(errors="replace").strip() == "hello"
 
 
 def _what_git_shows(repo: Path, *, wrote: bool) -> str:

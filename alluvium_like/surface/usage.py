@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from alluvium_like.clock import utc_text
+from alluvium_like.config.agents import DEFAULT_PROFILE
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.store.rows import Row
 from alluvium_like.workspace import Workspace
@@ -39,7 +40,7 @@ class Used:
 
 _KEYS: Final[dict[By, Callable[[Row], str]]] = {
     "task": lambda row: str(row["task_id"]),
-    "agent": lambda row: str(row["agent"] or "default"),
+    "agent": lambda row: str(row["agent"] or DEFAULT_PROFILE),
     "day": lambda row: str(row["started_at"])[:10],
 }
 

@@ -28,13 +28,13 @@ from alluvium_like.lock import is_locked
 from alluvium_like.store.inspection import Inspection
 from alluvium_like.store.rows import to_attempt, to_task
 from alluvium_like.surface.checks import (
+    BACKUP,
     Facts,
     Finding,
     Kind,
     check_all,
-    check_events,
-    check_projection,
 )
+from alluvium_like.surface.event_checks import check_events, check_projection
 from alluvium_like.surface.sealed import check_inputs
 from alluvium_like.task import Attempt, Task
 from alluvium_like.workspace import EVENTS_NAME, SYSTEM_NAME, Workspace
@@ -85,7 +85,7 @@ def _look(workspace: Workspace, running: bool) -> list[Finding]:
 
 def _without_store(workspace: Workspace) -> Iterator[Finding]:
     for name in _folders(workspace):
-        advice = "restore a backup"
+        advice = BACKUP
         yield Finding(Kind.STORE, name, "has a folder, and there is no store", advice)
 
 
@@ -136,7 +136,7 @@ def _check_histories(
             lines = _read_events(workspace, task)
             yield from check_projection(task, events, lines, newest)
     for task_id in sorted(unseen):
-        yield Finding(Kind.EVENTS, task_id, "has no events", "restore a backup")
+        yield Finding(Kind.EVENTS, task_id, "has no events", BACKUP)
 
 
 def _read_events(workspace: Workspace, task: Task) -> list[object] | None:

@@ -11,8 +11,8 @@ import install
 import pytest
 from agent_bed import ITEM, Scene, model, nobody, seconds
 from bed import Bed
-from model_server.script import Case
-from model_server.server import Request
+from model_server.script import Case, Script
+from model_server.server import ModelServer, Request
 from programs import IN_THE_GATE, NOTHING, PROGRAMS, Program, chosen
 
 from alluvium_like.lifecycle import AgentOutcome, AttemptVerdict, Ending, Outcome, State
@@ -161,16 +161,12 @@ def test_an_answer_that_breaks_off_is_no_work(scene: Scene, program: Program, sh
     after = 0 if program.edits_by_text else 1
     with model(program, Case.BROKEN, after=after) as server:
         scene.add(program, server.url, **deadline(program, Case.BROKEN) | {"retries": 1})
-        if program.shows(Case.BROKEN).outcome is AgentOutcome.UNREACHABLE:
-            scene.play()
-            parked_and_uncounted(scene, program, Case.BROKEN)
-        else:
-            scene.play(ends=ENDED)
-            assert scene.task.state == State.FAILED, scene.task.reason
-            shows = program.shows(Case.BROKEN)
-            shown = {(each.outcome, each.ending) for each in scene.attempts}
-            assert shown == {(shows.outcome, shows.ending)}
-            assert len(scene.attempts) == 2
+        scene.play(ends=ENDED)
+        assert scene.task.state == State.FAILED, scene.task.reason
+        shows = program.shows(Case.BROKEN)
+        shown = {(each.outcome, each.ending) for each in scene.attempts}
+        assert shown == {(shows.outcome, shows.ending)}
+        assert len(scene.attempts) == 2
     assert scene.bed.landed_task_ids() == []
     show(f"`{program.shows(Case.BROKEN).outcome}`", Case.BROKEN)
 
@@ -215,6 +211,29 @@ def test_a_revision_goes_on_with_its_conversation_or_with_the_evidence(
     else:
         assert (scene.bed.folder(ITEM) / ".agent" / "discovery").is_dir()
     show("session resumed" if program.resumes else "afresh, with the evidence")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        each
+        for each in chosen()
+        if each.name not in IN_THE_GATE[1:] and not each.edits_by_text  # that asks only once
+    ],
+    ids=lambda program: program.name,
+    indirect=True,
+)
+def test_a_budget_that_is_reached_ends_it_while_it_works(scene: Scene, program: Program) -> None:
+    """At its second request at the latest: each tells of its tokens before it ends."""
+    script = Script(commands=("sleep 1; true", "sleep 1; sleep 200", "echo too late"))
+    with ModelServer(script) as server:
+        scene.add(program, server.url, max_tokens=1000)
+        scene.play(ends=ENDED)
+        assert scene.processes() == []
+    (attempt,) = scene.attempts
+    assert attempt.ending == Ending.BUDGET, attempt
+    assert (attempt.input_tokens or 0) >= script.usage.input
+    assert len(server.requests) <= 3  # opencode and others may ask for a title
 
 
 @pytest.mark.parametrize(

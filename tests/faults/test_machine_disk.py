@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from agent_words import AGENT, wait_until_parked
 from bed import COMMIT, Bed
 from machine_bed import is_merged_once, wait_until_told
 
@@ -129,6 +130,29 @@ def test_an_agent_that_fills_the_disk_fails_by_itself_and_its_room_is_given_back
     assert small.wait_for("bad", "failed", "done")["state"] == "failed"
     assert small.wait_for("good", "done", "failed")["outcome"] == "merged"
     small.wait(lambda: not small.json("status")["degraded"], "well again")
+
+
+def test_what_an_agent_did_before_its_quota_was_used_up_waits_for_room(small: Bed) -> None:
+    small.make(AGENT, NO_FLOOR + '[agent]\npreset = "codex"\n')
+    small.start()
+    small.drop(
+        "t",
+        f"""
+        if [ $run = 1 ]; then
+            begin t; work one; head -c 2000000 /dev/urandom > large
+            cat /dev/zero > {filler(small)} || true; truncate -s -1000000 {filler(small)}
+            trouble "usage limit reached"
+        fi
+        begin t; say through; work two; through 1 1
+        """,
+    )
+    wait_until_told(small, "disk", "make room on the disk")
+    filler(small).unlink()
+    wait_until_parked(small, "default")
+    small.wait_for("t", "queued")
+    small.cli("resume")
+    task = small.wait_for("t", "done", "failed", "needs_human")
+    assert small.base_file(f"{task['id']}.txt") == "one\ntwo"
 
 
 def test_a_backup_that_finds_no_room_is_told_in_one_line_with_its_place(small: Bed) -> None:

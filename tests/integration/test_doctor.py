@@ -122,6 +122,33 @@ def test_each_agent_is_looked_at_and_whether_it_can_log_in(
     assert "hush-4711" not in str(run_doctor(workspace))
 
 
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ("", []),
+        ("[agents.a]\npreset = 'codex'\nmax_tokens = 5", []),
+        ("[agents.a]\nmax_tokens = 5", []),  # the one that is built in calls no model
+        ("[agents.a]\ncommand = ['true']", []),
+        ("[agents.a]\ncommand = ['true']\nmax_cost = 0.5", ["agent a budget"]),
+        (
+            "[budget]\nmax_tokens_per_day = 5\n[agents.a]\ncommand = ['true']",
+            ["agent default budget", "agent a budget"],
+        ),
+    ],
+)
+def test_a_budget_that_nothing_counts_towards_is_told(
+    tmp_path: Path, more: str, warned: list[str]
+) -> None:
+    workspace = made(tmp_path)
+    agent = '[agent]\ncommand = ["true"]\n' if "budget" in more else ""
+    configure(workspace, f"{agent}{more}\n")
+    found = failing(workspace)
+    assert [name for name in found if "budget" in name] == warned
+    for name in warned:
+        assert "tells nothing of what it uses" in found[name].message
+        assert found[name].status is Status.WARN
+
+
 def test_a_repository_that_cannot_serve_is_told(tmp_path: Path) -> None:
     workspace = made(tmp_path)
     configure(workspace, '[integration]\nbase_branch = "trunk"\n')

@@ -3,17 +3,22 @@
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+from unittest.mock import AsyncMock, Mock
 
 import anyio
 import pytest
 
+from alluvium_like.config import Config
+from alluvium_like.config.integration import TestCommand
 from alluvium_like.errors import StoreError
-from alluvium_like.stages.integrate import testing
+from alluvium_like.stages.integrate import testing, trial
 from alluvium_like.stages.integrate.ledger import Gate, Ledger
 from alluvium_like.stages.integrate.testing import Ended, Testing
 from alluvium_like.stages.integrate.train import Runs
-from alluvium_like.stages.integrate.trial import Trial
+from alluvium_like.stages.integrate.trial import Trial, try_commit
 from alluvium_like.stages.parts import Parts, Wakes
+from alluvium_like.stages.parts import Runs as Live
+from alluvium_like.workspace import Workspace
 
 GATE = Gate.of(())
 
@@ -105,3 +110,27 @@ async def test_what_is_given_up_says_nothing_and_all_else_what_it_found(
         assert tests.under_way == {"held", "red"}, "until its processes have ended"
     assert sorted(ledger.results, key=str) == [False, None]
     assert tests.take_ended() == [Ended("red", "tree", GATE.digest, green=False)]
+
+
+async def test_each_test_has_room_for_its_output_whatever_the_ones_before_it_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(trial, "_OUTPUT_LIMIT_BYTES", 4)
+    space = Workspace.at(tmp_path)
+    space.make_folders()
+    nothing = AsyncMock()
+    parts = SimpleNamespace(
+        workspace=space,
+        workspace_id="w",
+        integration=Mock(),
+        settings=SimpleNamespace(current=Config(), identity=None),
+        slot=lambda name: SimpleNamespace(name=name, tree=tmp_path),
+        warm=SimpleNamespace(take=nothing, give_back=nothing),
+        runs=Live(),
+        wakes=Wakes(),
+    )
+    gate = Gate.of(tuple(TestCommand(name=n, command=f"printf {n * 6}") for n in "ab"))
+    assert (await try_commit(cast(Parts, parts), "c", gate, 1)).green
+    lines = space.trial_log(1).read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("[output limit of")]
+    assert kept == ["$ printf aaaaaa", "aaaa", "$ printf bbbbbb", "bbbb"]

@@ -5,6 +5,7 @@ import math
 from agent_words import (
     AGENT,
     attempts,
+    drop_for,
     outputs,
     parked,
     runs,
@@ -17,6 +18,9 @@ from bed import Bed
 
 from alluvium_like.lifecycle import Ending
 
+PI_REQUEST = (
+    '{"type":"message_end","message":{"role":"assistant","model":"other","usage":{"input":10}}}'
+)
 GREEDY = """
 init s1 m
 if [ $run = 1 ]; then
@@ -39,6 +43,10 @@ def limit(bed: Bed, agent: str, more: str = "") -> None:
         f"""
         [agent]
         preset = "claude"
+        {agent}
+        [agents.pi]
+        preset = "pi"
+        command = ["{bed.root.parent}/agent.sh"]
         {agent}
         [prices.m]
         input = 10
@@ -64,7 +72,9 @@ def test_a_task_is_stopped_at_its_budget_and_a_person_may_allow_as_much_again(be
     bed.wait_for("greedy", "running")
     let(bed, "greedy")
     asked = question(bed, "greedy")
-    assert "the task used 1_200 of 1_000 tokens; an answer allows as much again" in asked
+    assert (
+        "default used 1_200 of 1_000 tokens for the task; an answer allows as much again" in asked
+    )
     assert work_of(bed, "greedy") == "one", "what it did is kept"
     assert (task(bed, "greedy").failures, len(runs(bed, "greedy"))) == (0, 1)
 
@@ -78,7 +88,7 @@ def test_a_task_is_stopped_at_its_budget_and_a_person_may_allow_as_much_again(be
     bed.drop("priced", GREEDY)
     bed.wait_for("priced", "running")
     let(bed, "priced")
-    assert "the task used 0.01 of 0.01 US dollars" in question(bed, "priced")
+    assert "default used 0.01 of 0.01 US dollars for the task" in question(bed, "priced")
     (priced,) = attempts(bed, "priced")
     assert (priced.cost, priced.cost_source) == (0.012, "estimated")
 
@@ -88,13 +98,15 @@ def test_a_task_is_stopped_at_its_budget_and_a_person_may_allow_as_much_again(be
     (reported,) = attempts(bed, "reported")
     assert (reported.cost, reported.cost_source, reported.model) == (0.5, "reported", "m")
 
-    bed.drop("unknown", "init s3 other; uses 10; exec sleep 600")
+    bed.drop("told-later", "init s3 other; uses 10; work done; result 0.001 10")
+    assert bed.wait_for("told-later", "done", "needs_human", "failed")["outcome"] == "merged"
+    drop_for(bed, "pi", "unknown", f"echo '{PI_REQUEST}'; exec sleep 600")
     assert "nobody knows what this model costs; see [prices]" in question(bed, "unknown")
 
     # The next attempt of a task that has used it all is not even started.
     limit(bed, "max_cost = 0.01\nretries = 2".replace("\n", "\n        "))
     bed.drop("failing", "init s4 m; uses 100; result 0.5 100; exit 1")
-    assert "the task used 0.50 of 0.01 US dollars" in question(bed, "failing")
+    assert "default used 0.50 of 0.01 US dollars for the task" in question(bed, "failing")
     assert [each.exit_code for each in attempts(bed, "failing")] == [1, None]
 
     usage = {used["name"]: used for used in bed.json("usage", "--by", "task")}
@@ -117,7 +129,7 @@ def test_a_task_is_stopped_at_its_budget_and_a_person_may_allow_as_much_again(be
         assert bed.json("usage", "--by", by, "--days", "1")[-1] == {**total, "seconds": (
             bed.json("usage", "--by", by, "--days", "1")[-1]["seconds"]
         )}  # fmt: skip
-    assert [used["name"] for used in bed.json("usage")] == ["default", "total"]
+    assert [used["name"] for used in bed.json("usage")] == ["default", "pi", "total"]
     assert "of it estimated; 1 attempts of unknown cost" in bed.cli("usage", "--by", "agent")
 
 
@@ -165,3 +177,39 @@ def test_a_day_has_its_budget_and_two_at_once_cannot_both_take_what_is_left(bed:
         assert work_of(bed, name) == "one"
         bed.cli("answer", task(bed, name).id, "go on")
         assert bed.wait_for(name, "done", "failed")["outcome"] == "merged"
+
+
+def test_who_takes_over_has_its_own_limit_of_a_task(bed: Bed) -> None:
+    bed.make(
+        AGENT,
+        f"""
+        [agent]
+        preset = "claude"
+        fallback = "small"
+        max_tokens = 1000
+        [agents.small]
+        preset = "claude"
+        command = ["{bed.root.parent}/agent.sh"]
+        max_tokens = 500
+        [budget]
+        max_tokens = 1300
+        """,
+    )
+    bed.start()
+    bed.drop(
+        "task",
+        """
+        init s m
+        if [ $run = 1 ]; then
+            uses 900; sleep 0.5; printf '{"type":"result","subtype":"success","is_error":true,'
+            printf '"result":"You have hit your session limit"}\\n'; exit 1
+        fi
+        uses 300; wait_for go; uses 150; exec sleep 600
+        """,
+    )
+    wait_until_parked(bed, "default")
+    bed.wait_for("task", "running")
+    let(bed, "task")
+    asked = question(bed, "task")
+    assert "all agents together used 1_350 of 1_300 tokens for the task" in asked
+    assert [each.agent for each in attempts(bed, "task")] == ["default", "small"]

@@ -1,12 +1,13 @@
 """The commands about agents, without any daemon: which there are, and whether one works."""
 
 import os
+import signal
 import tomllib
 from pathlib import Path
 
 import pytest
 from agent_words import AGENT
-from bed import Bed
+from bed import Bed, Witness
 
 PROGRAM = """
 [ "$1" = --version ] && { echo "codex-cli 0.4711.0 (build 7)"; exit 0; }
@@ -112,6 +113,84 @@ def test_an_agent_is_tried_in_a_scratch_repository(agents: Bed) -> None:
         *("agents", "test", "nobody"), code=2
     )
     assert sorted(agents.root.rglob("*")) == before, "nothing of the workspace is touched"
+
+
+def test_what_was_asked_for_counts_and_not_how_its_line_ends(bed: Bed) -> None:
+    bed.make("printf '\\nhello\\r\\n' > hello.txt\n")
+    assert "default works" in bed.cli("agents", "test", "default")
+    bed.set_agent("echo hello there > hello.txt\n")
+    assert (
+        "hello.txt was not written as it was asked for"
+        in bed.run(*("-C", str(bed.root), "agents", "test", "default")).stdout
+    )
+
+
+def test_two_trials_of_one_agent_do_not_end_each_other(bed: Bed, tmp_path: Path) -> None:
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    os.mkfifo(gate)
+    bed.make(f"mkdir {begun} 2>/dev/null && cat {gate}; echo hello > hello.txt\n")
+    first = bed.spawn("agents", "test", "default")
+    with gate.open("w"):  # opened when the first one reads
+        assert "default works" in bed.cli("agents", "test", "default")
+    said, trouble = first.communicate(timeout=bed.patience)
+    assert (first.returncode, said.splitlines()[0]) == (0, "default works"), said + trouble
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_trial_that_is_told_to_end_takes_its_agent_and_its_folder_along(
+    bed: Bed, tmp_path: Path, number: signal.Signals
+) -> None:
+    told, scratch = tmp_path / "told", tmp_path / "scratch"
+    os.mkfifo(told)
+    scratch.mkdir()
+    bed.environment["TMPDIR"] = str(scratch)
+    bed.make(f"echo $$ > {told}; exec sleep 600\n")
+    trial = bed.spawn("agents", "test", "default")
+    agent = Witness(int(told.read_text()))
+    try:
+        trial.send_signal(number)
+        said = trial.communicate(timeout=bed.patience)
+        assert (trial.returncode, *said) == (128 + number, "", "")
+        assert not agent.alive()
+        assert list(scratch.iterdir()) == []
+    finally:
+        if agent.alive():
+            os.kill(agent.pid, signal.SIGKILL)
+
+
+def test_a_trial_that_is_to_outlive_its_terminal_does(bed: Bed, tmp_path: Path) -> None:
+    told, gate = tmp_path / "told", tmp_path / "gate"
+    os.mkfifo(told)
+    os.mkfifo(gate)
+    bed.make(f"echo x > {told}; cat {gate}; echo hello > hello.txt\n")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; it is inherited
+    try:
+        trial = bed.spawn("agents", "test", "default")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    told.read_text()
+    trial.send_signal(signal.SIGHUP)
+    gate.write_text("go")
+    said, trouble = trial.communicate(timeout=bed.patience)
+    assert (trial.returncode, said.splitlines()[0]) == (0, "default works"), said + trouble
+
+
+def test_a_version_is_read_though_a_child_holds_the_output_and_the_child_is_ended(
+    bed: Bed, tmp_path: Path
+) -> None:
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    seen = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+    bed.make(
+        f"exec 3> {held}\necho begun >&3\necho 1.2.3\nsleep 60 &\n",
+        '[agent]\npreset = "codex"',
+    )
+    try:
+        assert bed.json("agents")[0]["version"] == "1.2.3"
+        assert os.read(seen, 100) == b"begun\n"
+        assert os.read(seen, 100) == b"", "nobody has it open any more"
+    finally:
+        os.close(seen)
 
 
 def test_init_writes_a_preset_down(bed: Bed) -> None:

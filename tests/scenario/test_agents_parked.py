@@ -1,5 +1,6 @@
 """Agents that cannot work: they wait, no task pays for it, others go on."""
 
+import os
 from datetime import datetime, timedelta
 
 from agent_words import (
@@ -129,3 +130,91 @@ def test_what_cannot_log_in_or_reach_anybody_is_parked_and_its_fallback_takes_ov
     bed.drop("more", WORKS)
     bed.wait_for("more", "done")
     assert outcomes(bed, "more") == [("last", "ok")], "it is chosen at once"
+
+
+def test_a_task_that_its_provider_refuses_while_others_go_well_holds_nobody_up_for_ever(
+    bed: Bed,
+) -> None:
+    """A person is asked about it in the end, and nothing was counted against anybody."""
+    bed.make(AGENT, '[agent]\npreset = "codex"\n[safety]\nmax_workers = 1')
+    bed.start()
+    bed.cli("pause")
+    bed.drop("poison", 'begin t; trouble "usage limit reached, try again in 1s"')
+    bed.wait_for("poison", "queued")
+    others = [f"other-{number}" for number in range(6)]
+    for name in others:
+        bed.drop(name, WORKS)
+        bed.wait_for(name, "queued")
+    bed.cli("resume")
+    assert "5 times in a row" in bed.wait_for("poison", "needs_human", "failed")["reason"]
+    for name in others:
+        assert bed.wait_for(name, "done", "failed")["outcome"] == "merged", name
+    refused = attempts(bed, "poison")
+    assert [each.outcome for each in refused] == ["quota"] * 5
+    assert task(bed, "poison").failures == 0
+
+
+def test_what_a_run_complained_of_when_somebody_cancelled_it_parks_nobody(bed: Bed) -> None:
+    bed.make(AGENT, '[agent]\npreset = "codex"')
+    bed.start()
+    bed.drop(
+        "cancelled",
+        """
+        begin t; printf '{"type":"error","message":"Reconnecting... 401 Unauthorized"}\\n'
+        echo told > "$outputs/told"; exec sleep 600
+        """,
+    )
+    bed.wait_for("cancelled", "running")
+    bed.wait_for_file(outputs(bed, "cancelled") / "told")
+    bed.cli("cancel", task(bed, "cancelled").id)
+    bed.wait_for("cancelled", "cancelled")
+    bed.drop("next", WORKS)
+    assert bed.wait_for("next", "done", "failed")["outcome"] == "merged"
+    assert parked(bed) == {}
+
+
+def test_a_burst_that_leaves_too_little_time_is_nothing_that_the_task_pays_for(bed: Bed) -> None:
+    bed.make(AGENT, '[agent]\npreset = "codex"\ntimeout_seconds = 12\nretries = 0')
+    bed.start()
+    bed.drop(
+        "late",
+        """
+        if [ $run = 1 ]; then begin t; trouble "429 Too Many Requests, try again in 7s"; fi
+        begin t; sleep 6; say through; work done; through 1 1
+        """,
+    )
+    assert wait_until_parked(bed, "default").outcome == "quota"
+    assert bed.wait_for("late", "done", "failed")["outcome"] == "merged"
+    assert outcomes(bed, "late") == [("default", "quota"), ("default", "ok")]
+
+
+def test_an_agent_that_is_renamed_while_an_attempt_is_prepared_is_still_the_one_that_was_chosen(
+    bed: Bed,
+) -> None:
+    """The template of the prompt is a pipe: preparing waits for it."""
+
+    def name(agent: str) -> None:
+        bed.configure(
+            f"""
+            [agent]
+            profile = "{agent}"
+            [agents.{agent}]
+            preset = "codex"
+            command = ["{bed.root.parent}/agent.sh"]
+            """
+        )
+
+    bed.make(AGENT)
+    name("first")
+    template = bed.root / "prompt.md"
+    template.unlink()
+    os.mkfifo(template)
+    bed.start()
+    bed.drop("task", WORKS)
+    with template.open("w") as held:  # opens when it is read
+        name("second")
+        bed.cli("reload")
+        held.write("Do it.")
+    template.unlink()
+    assert bed.wait_for("task", "done", "failed", "needs_human")["outcome"] == "merged"
+    assert outcomes(bed, "task") == [("first", "ok")]

@@ -2,7 +2,18 @@
 
 import json
 
-from agent_words import AGENT, attempts, drop_for, outcomes, outputs, parked, runs, task, transcript
+from agent_words import (
+    AGENT,
+    attempts,
+    drop_for,
+    outcomes,
+    outputs,
+    parked,
+    runs,
+    store,
+    task,
+    transcript,
+)
 from bed import Bed
 
 from alluvium_like.lifecycle import Ending
@@ -193,3 +204,39 @@ def test_a_session_goes_on_after_a_revision_and_an_answer_or_evidence_is_given(
     assert "no longer fits the agent's model" in evidence(bed, "long", 1)
     (first, second) = json.loads(bed.cli("show", task(bed, "long").id, "--json"))["runs"]
     assert (first["outcome"], second["outcome"], second["input_tokens"]) == ("context", "ok", 10)
+
+
+def test_a_session_that_is_gone_is_begun_anew_within_the_attempt(bed: Bed) -> None:
+    """And one is known from its first word on: a daemon that is killed has stored it."""
+    bed.make(AGENT, '[agent]\npreset = "codex"\nretries = 0')
+    bed.start()
+    bed.drop(
+        "asked",
+        """
+        case "$*" in
+            *resume*) echo "Error: no rollout found for thread id thread-1" >&2; exit 1;;
+        esac
+        if [ $run = 1 ]; then
+            begin thread-1; echo "Which colour?" > "$ALLUVIUM_AGENT_DIR/needs_human.md"
+            say "I ask"; through 100 10; wait_for go
+        else
+            begin thread-2; work blue; say done; through 150 15
+        fi
+        """,
+    )
+
+    def session_is_stored() -> bool:
+        with store(bed) as reader:
+            return [each.session for each in reader.attempts(task(bed, "asked").id)] == ["thread-1"]
+
+    bed.wait_for("asked", "running")
+    bed.wait(session_is_stored, "the session is stored")
+    (outputs(bed, "asked") / "go").touch()
+    bed.wait_for("asked", "needs_human")
+    bed.cli("answer", task(bed, "asked").id, "blue, please")
+    assert bed.wait_for("asked", "done", "failed")["outcome"] == "merged"
+    assert resumed(bed, "asked") == ["", "thread-1", ""]
+    assert outcomes(bed, "asked") == [("default", "ok"), ("default", "ok")]
+    assert [each.session for each in attempts(bed, "asked")] == ["thread-1", "thread-2"]
+    assert "blue, please" in prompt(bed, "asked", 3)
+    assert "goes on, in the same worktree" not in prompt(bed, "asked", 3)

@@ -72,7 +72,7 @@ def test_an_agent_gets_what_is_named_and_no_secret_of_it_is_written(bed: Bed) ->
         *("PATH", "HOME", "LANG", "LC_TIME", "HUSH_KEY", "API_TOKEN", "NO_COLOR"),
         *("ALLUVIUM_TASK_ID", "ALLUVIUM_TASK_DIR", "ALLUVIUM_AGENT_DIR", "ALLUVIUM_WORKTREE"),
         *("ALLUVIUM_BRANCH", "ALLUVIUM_PROMPT_FILE", "ALLUVIUM_BASE_BRANCH", "ALLUVIUM_RUN"),
-        *("ALLUVIUM_ANSWERED",),
+        *("ALLUVIUM_ANSWERED", "RUST_LOG"),
     }
 
     agents_own = {".agent/result.json"}
@@ -94,3 +94,61 @@ def test_an_agent_gets_what_is_named_and_no_secret_of_it_is_written(bed: Bed) ->
     assert "key=[masked]" in (logs / "command.json").read_text()
     assert "[masked] is not" in (bed.folder("task") / ".agent" / "prompt.md").read_text()
     assert [each.outcome for each in attempts(bed, "task")] == ["ok", "ok"]
+
+
+def test_what_one_agent_is_given_is_no_text_of_another_before_it_ever_ran(bed: Bed) -> None:
+    bed.environment |= {"HUSH_KEY": HUSH, "LATER_KEY": UNPASSED}
+    keyed = f'[agents.keyed]\nenv = ["HUSH_KEY", "API_TOKEN={FIXED}"%s]'
+    bed.make(f"echo {HUSH} {FIXED} {UNPASSED}; echo '{HUSH}' > work.txt", keyed % "")
+    bed.start()
+    bed.drop("first")
+    bed.wait_for("first", "done")
+    bed.configure(keyed % ', "LATER_KEY"')
+    bed.cli("reload")
+    bed.drop("second")
+    bed.wait_for("second", "done")
+    said = [
+        (bed.folder(name) / ".system" / "attempts" / "1" / "stdout.log").read_text()
+        for name in ("first", "second")
+    ]
+    assert said == [f"[masked] [masked] {UNPASSED}\n", "[masked] [masked] [masked]\n"]
+
+
+def test_words_of_a_stream_and_of_paths_that_are_passed_break_neither(bed: Bed) -> None:
+    """A stream is read as it was told; a prompt names its own places; a landed commit is masked."""
+    words = {"RUN_MODE": "result", "MODEL": "model-4711", "MY_KEY": HUSH}
+    bed.environment |= words
+    bed.make(
+        AGENT,
+        f"""
+        [agent]
+        preset = "claude"
+        env = ["{'", "'.join(words)}", "MAX_MCP_OUTPUT_TOKENS=200000"]
+        max_cost = 5.0
+        [prices."model-4711"]
+        input = 3000.0
+        """,
+    )
+    bed.start()
+    bed.drop(
+        f"{HUSH}.md",
+        """
+        init s1 "$MODEL"
+        uses 100
+        echo "{\\"type\\": \\"result\\", \\"contextWindow\\": $MAX_MCP_OUTPUT_TOKENS}" >&2
+        echo done > work.txt
+        git add work.txt
+        git commit -qm "Use $MY_KEY"
+        result 0 100
+        """,
+    )
+    assert bed.wait_for(f"{HUSH}.md", "done", "failed", "needs_human")["outcome"] == "merged"
+    (attempt,) = attempts(bed, f"{HUSH}.md")
+    assert (attempt.cost, attempt.model) == (0.3, "[masked]")
+    assert bed.base_log()[0].endswith("Use [masked]")
+    folder = bed.folder(f"{HUSH}.md")
+    prompt = (folder / ".agent" / "prompt.md").read_text()
+    assert f"`{folder}/input`" in prompt
+    assert "- [masked].md" in prompt
+    logged = (folder / ".system" / "attempts" / "1" / "stderr.log").read_text()
+    assert logged == '{"type": "[masked]", "contextWindow": 200000}\n'

@@ -1,58 +1,92 @@
-"""How gemini, qwen, opencode, aider and the unproven programs are called, and who can log in."""
+"""How each program is called, what it is given, and who can log in."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stream_bed import PROMPT, call_in
 
 from alluvium_like.agents.adapters import ADAPTERS
-from alluvium_like.agents.adapters.base import Call, Invocation
+from alluvium_like.agents.adapters.base import Invocation
 
 
 def invoked(program: str, folder: Path, **changes: object) -> Invocation:
-    call = {
-        "worktree": folder / "tree",
-        "prompt": "Do it.",
-        "prompt_file": folder / "agent/prompt.md",
-        "home": folder / "agent/sessions",
-    }
-    return ADAPTERS[program].invoke(Call(**call | changes))  # type: ignore[arg-type]
+    return ADAPTERS[program].invoke(replace(call_in(folder), **changes))  # type: ignore[arg-type]
 
 
-FRESH = {
-    "gemini": "-m m --yolo --skip-trust --output-format stream-json",
-    "qwen": "--yolo --output-format stream-json -m m",
-    "opencode": "run --format json --auto --title task --print-logs --log-level ERROR -m m",
-    "cursor-agent": "-p --output-format stream-json --force --trust --workspace TREE --model m",
-    "goose": "run -i PROMPT --output-format stream-json -q --no-session --model m",
-    "copilot": "-p WORDS --output-format json --allow-all --no-ask-user --model m",
-    "amp": "-x WORDS --stream-json --dangerously-allow-all",
-}
-RESUMED = {
-    "gemini": "-r s1",
-    "qwen": "--resume s1",
-    "opencode": "--session s1",
-    "cursor-agent": "--resume s1",
-    "copilot": "--resume s1",
-    "amp": "threads continue s1",
-}
+CODEX = (
+    "--json --skip-git-repo-check -c features.unbounded_connection_retries=false"
+    " -c analytics.enabled=false -c check_for_update_on_startup=false"
+    ' -c sandbox_mode="workspace-write" -c sandbox_workspace_write.writable_roots=["HERE/agent"]'
+)
+CLAUDE = (
+    "-p --output-format stream-json --verbose --include-partial-messages"
+    " --permission-mode bypassPermissions"
+)
+PI = "-p --mode json --session-dir HERE/agent/sessions"
+OPENCODE = "run --format json --auto --title task --print-logs --log-level ERROR"
+CURSOR = "-p --output-format stream-json --force --trust --workspace HERE/tree"
+READ = "Read HERE/agent/prompt.md and do what it says."
+AMP = f"-x {READ} --stream-json --dangerously-allow-all"
+COPILOT = f"-p {READ} --output-format json --allow-all --no-ask-user"
+AIDER = (
+    "--message-file /dev/stdin --yes-always --no-stream --no-pretty --no-fancy-input"
+    " --no-check-update --no-show-release-notes --no-show-model-warnings --no-gitignore"
+    " --no-auto-commits --no-dirty-commits --no-suggest-shell-commands --no-detect-urls"
+    " --map-tokens 0 --chat-history-file HERE/agent/sessions/aider/chat.md"
+    " --input-history-file HERE/agent/sessions/aider/input"
+)
 
 
-@pytest.mark.parametrize("program", FRESH)
-def test_the_arguments_say_model_session_and_what_the_person_adds(
-    program: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("program", "fresh", "resumed"),
+    [
+        ("codex", f"exec {CODEX} -m M --own -", f"exec resume {CODEX} -m M --own ID -"),
+        ("claude", f"{CLAUDE} --model M --own", f"{CLAUDE} --model M --resume ID --own"),
+        ("pi", f"{PI} --model M --own", f"{PI} --model M --session ID --own"),
+        (
+            "mini-swe-agent",
+            "-y --exit-immediately -m M -c ../config/mini.yaml -c HERE/agent/sessions/mini.yaml"
+            " -o HERE/agent/sessions/trajectory.json --own",
+            None,
+        ),
+        (
+            "gemini",
+            "--yolo --skip-trust --output-format stream-json -m M --own",
+            "--yolo --skip-trust --output-format stream-json -m M -r ID --own",
+        ),
+        (
+            "qwen",
+            "--yolo --output-format stream-json -m M --own",
+            "--yolo --output-format stream-json -m M --resume ID --own",
+        ),
+        ("opencode", f"{OPENCODE} -m M --own", f"{OPENCODE} -m M --session ID --own"),
+        ("aider", f"{AIDER} --model M --own", f"{AIDER} --restore-chat-history --model M --own"),
+        ("cursor-agent", f"{CURSOR} --model M --own", f"{CURSOR} --model M --resume ID --own"),
+        (
+            "goose",
+            "run -i HERE/agent/prompt.md --output-format stream-json -q --no-session"
+            " --model M --own",
+            None,
+        ),
+        ("copilot", f"{COPILOT} --model M --own", f"{COPILOT} --model M --resume ID --own"),
+        ("amp", f"{AMP} --own", f"threads continue ID {AMP} --own"),
+    ],
+)
+def test_a_program_is_called_afresh_and_with_its_session(
+    program: str, fresh: str, resumed: str | None, tmp_path: Path
 ) -> None:
-    fresh = invoked(program, tmp_path, model="m", arguments=("--more", "1"))
-    resumed = invoked(program, tmp_path, model="m", arguments=("--more", "1"), session="s1")
+    def arguments(session: str) -> str:
+        given = invoked(program, tmp_path, model="M", arguments=("--own",), session=session)
+        return " ".join(given.arguments).replace(str(tmp_path), "HERE")
 
-    words = f"Read {tmp_path / 'agent/prompt.md'} and do what it says."
-    named = {"TREE": str(tmp_path / "tree"), "PROMPT": str(tmp_path / "agent/prompt.md")}
-    expected = [(named | {"WORDS": words}).get(word, word) for word in FRESH[program].split()]
-    assert sorted(fresh.arguments) == sorted([*expected, "--more", "1"])
-    assert fresh.arguments[-2:] == ("--more", "1")
-    added = set(resumed.arguments) - set(fresh.arguments)
-    assert added == set(RESUMED.get(program, "").split())
-    assert program in ("goose", "copilot", "amp") or fresh.stdin == b"Do it."
+    assert arguments("") == fresh
+    assert ADAPTERS[program].resumes == (resumed is not None)
+    if resumed is not None:
+        assert arguments("ID") == resumed
+    by_file = ("mini-swe-agent", "goose", "copilot", "amp")
+    assert invoked(program, tmp_path).stdin == (b"" if program in by_file else PROMPT.encode())
 
 
 def test_gemini_gets_settings_of_ours_only_where_there_is_a_key_and_nothing_else(
@@ -91,18 +125,30 @@ def test_qwen_logs_in_with_the_key_it_is_given_unless_the_person_says_how(tmp_pa
 def test_aider_goes_on_with_its_chat_and_a_new_session_empties_it(tmp_path: Path) -> None:
     fresh = invoked("aider", tmp_path, model="openai/m").arguments
     chat = Path(fresh[fresh.index("--chat-history-file") + 1])
-    assert fresh[:2] == ("--message-file", str(tmp_path / "agent/prompt.md"))
     assert "--restore-chat-history" not in fresh
     chat.write_text("what was said")
 
-    secret = "sk-" + "a" * 30
-    again = invoked("aider", tmp_path, session="chat.md", prompt=f"Go on with {secret}.").arguments
+    again = invoked("aider", tmp_path, session="chat.md").arguments
     assert "--restore-chat-history" in again
     assert chat.read_text() == "what was said"
-    assert Path(again[1]).read_text() == "Go on with [masked]."
 
     invoked("aider", tmp_path)
     assert chat.read_text() == ""
+
+
+def test_aider_and_mini_are_given_the_prompt_as_it_is_and_nobody_else(tmp_path: Path) -> None:
+    """The file of the prompt that people read is masked; a program must not work from that."""
+    prompt = f"Set NODE_ENV with sk-{'a' * 30}."
+    for session in ("", "chat.md"):
+        aider = invoked("aider", tmp_path, session=session, prompt=prompt)
+        assert aider.arguments[:2] == ("--message-file", "/dev/stdin")
+        assert aider.stdin == prompt.encode()
+
+    mini = invoked("mini-swe-agent", tmp_path, prompt=prompt).arguments
+    settings = Path(mini[mini.index("-o") - 1])
+    assert json.loads(settings.read_text())["run"] == {"task": prompt}
+    for kept in (tmp_path / "agent/sessions").rglob("*.*"):
+        assert kept.stat().st_mode & 0o777 == 0o600, kept
 
 
 def test_a_link_that_an_agent_planted_leads_no_file_of_ours_elsewhere(tmp_path: Path) -> None:
@@ -158,3 +204,26 @@ def test_whether_a_program_can_log_in_is_seen_without_asking_it(
 
     assert login.ready is ready
     assert login.words
+
+
+def test_a_file_with_a_login_is_found_where_the_program_keeps_it(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home / ".codex", home / ".pi/agent", elsewhere):
+        folder.mkdir(parents=True)
+    codex, pi = ADAPTERS["codex"], ADAPTERS["pi"]
+    plain = {"HOME": str(home)}
+    (home / ".pi/agent/auth.json").write_text("{}")  # pi makes it, whether one logs in or not
+    assert [codex.login(plain).ready, pi.login(plain).ready] == [False, False]
+    (home / ".pi/agent/auth.json").write_text('{"anthropic": {"type": "oauth"}}')
+    (home / ".codex/config.toml").write_text(
+        'model_provider = "own"\n[model_providers.own]\nenv_key = "OWN_KEY"\n'
+    )
+    (elsewhere / ".credentials.json").write_text("{}")
+    assert pi.login(plain).words == "with ~/.pi/agent/auth.json"
+    (elsewhere / "models.json").write_text('{"providers": {"own": {"apiKey": "OWN_KEY"}}}')
+    own = {**plain, "PI_CODING_AGENT_DIR": str(elsewhere)}
+    assert [pi.login(own).ready, pi.login({**own, "OWN_KEY": "x"}).ready] == [False, True]
+    assert codex.login({**plain, "OPENAI_API_KEY": "not read by it"}).ready is False
+    assert codex.login({**plain, "OWN_KEY": "x"}).ready
+    assert codex.login({**plain, "OWN_KEY": "x", "CODEX_HOME": str(elsewhere)}).ready is False
+    assert ADAPTERS["claude"].login({**plain, "CLAUDE_CONFIG_DIR": str(elsewhere)}).ready

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alluvium_like import masking
 from alluvium_like.agents.evidence import (
     ClaimRead,
     give,
@@ -109,6 +110,20 @@ def test_a_summary_is_bounded_and_inert(agent_dir: Path) -> None:
     assert summary.startswith("[2Jred line back")
     assert summary.isprintable()
     assert len(summary) == 1000
+
+
+def test_a_secret_is_masked_before_words_are_cut(
+    agent_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its front would stay where the rest of it is cut off."""
+    monkeypatch.setattr(masking, "_values", set())
+    monkeypatch.setattr(masking, "_known", masking._Known())
+    masking.remember(["hush\t4711\t4712"])
+    said = "x" * 990 + " hush\t4711\t4712"
+    (agent_dir / "result.json").write_text(json.dumps({"status": "succeeded", "summary": said}))
+    assert read_claim(agent_dir).summary == "x" * 990 + " [masked]"
+    (agent_dir / "needs_human.md").write_text("y" * (64 * 1024 - 9) + "hush\t4711\t4712")
+    assert read_question(agent_dir) == "y" * (64 * 1024 - 9) + "[masked]"
 
 
 @pytest.mark.parametrize("plant", IRREGULAR)

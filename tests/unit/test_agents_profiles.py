@@ -96,7 +96,9 @@ async def let_pass(parts: Parts, agent: str) -> None:
 def test_while_an_agent_is_parked_its_fallback_works(
     waits: list[str], chosen: str, works: str | None
 ) -> None:
-    assert Profiles(config(), [parked(name, 60) for name in waits]).working(chosen) == works
+    working = Profiles(config(), [parked(name, 60) for name in waits]).working(chosen)
+    assert (working and working.name) == works
+    assert working is None or (working.profile is None) == (works == "gone")
 
 
 def test_tasks_wait_whose_agent_and_all_its_fallbacks_are_parked() -> None:
@@ -111,7 +113,9 @@ def test_tasks_wait_whose_agent_and_all_its_fallbacks_are_parked() -> None:
 def test_a_time_that_is_over_or_too_far_holds_nobody(seconds: float) -> None:
     """Where more is left than any quota lasts, the clock was set back."""
     now = Profiles(config(), [parked("lone", seconds)])
-    assert (now.working("lone"), now.held, now.next_change) == ("lone", [], None)
+    working = now.working("lone")
+    assert working is not None
+    assert (working.name, now.held, now.next_change) == ("lone", [], None)
 
 
 async def test_a_quota_waits_until_the_time_that_was_told(parts: Parts) -> None:
@@ -152,6 +156,25 @@ async def test_an_outage_that_several_attempts_meet_counts_once(parts: Parts) ->
     for _ in range(5):
         await note_fared(parts, "a", AWAY)
     assert left(await row(parts, "a")) == pytest.approx(15, abs=2)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        Judged(AgentOutcome.QUOTA, "too many requests", time_of_day() + 5, burst=True),
+        Judged(AgentOutcome.UNREACHABLE, "nobody answers"),
+    ],
+)
+async def test_a_guess_does_not_shorten_what_the_provider_has_said(
+    parts: Parts, later: Judged
+) -> None:
+    await note_fared(parts, "a", Judged(AgentOutcome.QUOTA, "used up", time_of_day() + 4000))
+    await note_fared(parts, "a", later)
+    kept = await row(parts, "a")
+    assert kept.reason == "used up"
+    assert left(kept) == pytest.approx(4001, abs=2)
+    await note_fared(parts, "a", Judged(AgentOutcome.QUOTA, "used up", time_of_day() + 60))
+    assert left(await row(parts, "a")) == pytest.approx(61, abs=2)
 
 
 async def test_another_trouble_begins_with_its_first_pause(parts: Parts) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from alluvium_like import masking
 from alluvium_like.agents.adapters.base import Reader
 from alluvium_like.agents.complaints import event_of, reset_in
 from alluvium_like.agents.events import (
@@ -20,11 +23,12 @@ from alluvium_like.agents.events import (
     ToolCall,
     Usage,
 )
-from alluvium_like.agents.outcome import judge_exit, judge_run
-from alluvium_like.agents.prices import CostSource, cost_of
+from alluvium_like.agents.outcome import judge
+from alluvium_like.agents.prices import CostSource, cost_of, cost_of_all
 from alluvium_like.agents.record import Record
 from alluvium_like.clock import time_of_day
 from alluvium_like.config.agents import Price
+from alluvium_like.execution.process import RunEnd
 from alluvium_like.lifecycle import AgentOutcome, Ending
 
 SAID = Message("I did it.")
@@ -53,6 +57,10 @@ def record_of(folder: Path, *events: Event) -> Record:
         record.take_line(b"line", error=False)
     record.finish()
     return record
+
+
+def an_end(ending: Ending, code: int | None) -> RunEnd:
+    return RunEnd(ending, code, "so it ended", 0.0, 0)
 
 
 @pytest.mark.parametrize(
@@ -94,23 +102,16 @@ def test_an_outcome_is_what_exit_end_and_troubles_come_to(
     code: int | None,
     outcome: AgentOutcome,
 ) -> None:
-    judged = judge_run(ending, code, record_of(tmp_path, *events), needs_end=True, words="so")
+    judged = judge(an_end(ending, code), record_of(tmp_path, *events))
     assert judged.outcome is outcome
     assert bool(judged.reason) == (outcome is not AgentOutcome.OK)
     assert judged.resets_at == (LATER if outcome is AgentOutcome.QUOTA else None)
 
 
-def test_a_program_that_never_tells_of_its_end_is_well_without_it(tmp_path: Path) -> None:
-    judged = judge_run(Ending.EXITED, 0, record_of(tmp_path), needs_end=False)
-    assert judged.outcome is AgentOutcome.OK
-    judged = judge_run(Ending.EXITED, 0, record_of(tmp_path, ODD), needs_end=False)
-    assert (judged.outcome, judged.reason) == (AgentOutcome.CRASHED, "something odd")
-
-
 def test_a_burst_is_no_quota(tmp_path: Path) -> None:
-    judged = judge_run(Ending.EXITED, 1, record_of(tmp_path, BURST), needs_end=True)
+    judged = judge(an_end(Ending.EXITED, 1), record_of(tmp_path, BURST))
     assert (judged.outcome, judged.burst) == (AgentOutcome.QUOTA, True)
-    assert not judge_run(Ending.EXITED, 1, record_of(tmp_path, QUOTA), needs_end=True).burst
+    assert not judge(an_end(Ending.EXITED, 1), record_of(tmp_path, QUOTA)).burst
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_a_burst_is_no_quota(tmp_path: Path) -> None:
 def test_a_program_that_nobody_reads_is_judged_by_its_exit(
     ending: Ending, code: int | None, outcome: AgentOutcome
 ) -> None:
-    assert judge_exit(ending, code, "words").outcome is outcome
+    assert judge(an_end(ending, code), None).outcome is outcome
 
 
 def test_what_is_told_twice_is_written_once(tmp_path: Path) -> None:
@@ -149,6 +150,75 @@ def test_usage_adds_up_and_a_total_stands_for_all_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "-x", "--resume", "a\nb", "a\0b", "\ud800", "x" * 501])
 def test_a_session_that_could_be_no_argument_is_not_kept(tmp_path: Path, name: str) -> None:
     assert record_of(tmp_path, Session("good"), Session(name)).session == "good"
+
+
+@pytest.fixture
+def hush(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A secret, for one test."""
+    monkeypatch.setattr(masking, "_values", set())
+    monkeypatch.setattr(masking, "_known", masking._Known())
+    masking.remember(["hush-4711-4712"])
+    return "hush-4711-4712"
+
+
+@pytest.mark.parametrize(
+    "make", [Message, partial(ToolCall, "shell"), FileChange, Failure, partial(Session, "s")]
+)
+def test_what_is_told_is_written_without_secrets_and_then_cut(
+    tmp_path: Path, hush: str, make: Callable[[str], Event]
+) -> None:
+    """Else the front of one would stay where the rest of it is cut off."""
+    record_of(tmp_path, make("x" * 19_990 + hush))
+    written = (tmp_path / "transcript.jsonl").read_text()
+    assert "[masked]" in written
+    assert "hush" not in written
+
+
+@pytest.mark.parametrize("make", [Failure, partial(Limit, quota=True), partial(End, False)])
+def test_a_reason_is_masked_and_then_cut(
+    tmp_path: Path, hush: str, make: Callable[[str], Event]
+) -> None:
+    told = "x" * 289 + " " + hush
+    judged = judge(an_end(Ending.EXITED, 0), record_of(tmp_path, make(told)))
+    assert judged.reason == "x" * 289 + " [masked]"
+
+
+def test_a_session_that_is_a_secret_is_not_kept(tmp_path: Path, hush: str) -> None:
+    assert record_of(tmp_path, Session("good"), Session(hush)).session == "good"
+
+
+def test_a_model_keeps_its_name_by_which_it_has_its_price(tmp_path: Path, hush: str) -> None:
+    """It may be passed in a variable, and is no secret then either."""
+    assert record_of(tmp_path, Usage(1, 0, 1, model=hush)).usage.model == hush
+    assert hush not in (tmp_path / "transcript.jsonl").read_text()
+
+
+class Stumbling(Reader):
+    """Cannot make sense of anything but the word `end`."""
+
+    def line(self, text: str) -> Iterator[Event]:
+        yield SAID
+        if text != "end":
+            raise RecursionError
+        yield WELL
+
+    def error_line(self, text: str) -> Iterable[Event]:
+        raise OverflowError
+
+    def finish(self) -> Iterable[Event]:
+        raise RecursionError
+
+
+def test_a_reader_that_stumbles_goes_on_and_that_is_said_once(tmp_path: Path) -> None:
+    """What a program prints neither ends the daemon's work nor hides what it prints later."""
+    record = Record(Stumbling(), tmp_path / "transcript.jsonl", lambda _: None)
+    with capture_logs() as logs:
+        record.take_line(b"nested", error=False)
+        record.take_line(b"a giant number", error=True)
+        record.take_line(b"end", error=False)
+        record.finish()
+    assert judge(an_end(Ending.EXITED, 0), record).outcome is AgentOutcome.OK
+    assert [each["event"] for each in logs] == ["output_not_understood"]
 
 
 def planted_pipe(place: Path, _: Path) -> None:
@@ -236,3 +306,55 @@ def test_a_pause_that_is_told_is_read(words: str, seconds: float) -> None:
 def test_a_pause_that_makes_no_sense_is_none(words: str) -> None:
     assert reset_in(words) is None
     assert isinstance(event_of(f"429 {words}"), Limit)
+
+
+def test_what_several_runs_cost_is_as_well_known_as_the_least_known_of_them() -> None:
+    reported, unknown = Usage(10, 0, 1, cost=0.5), Usage(7, 0, 1, model="other")
+    estimated = Usage(MILLION, 0, 0, model="gpt-5")
+    told = partial(cost_of_all, model="", prices=PRICES)
+    assert told([]) == (None, CostSource.UNKNOWN)
+    assert told([reported, reported]) == (1.0, CostSource.REPORTED)
+    assert told([reported, estimated]) == (2.5, CostSource.ESTIMATED)
+    assert told([reported, unknown]) == (0.5, CostSource.UNKNOWN)
+    assert told([unknown]) == (None, CostSource.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("events", "seconds"),
+    [
+        ([AWAY], 0),
+        ([AWAY, AWAY], 100),
+        ([AWAY, QUOTA, AWAY], 200),
+        ([AWAY, QUOTA, ODD], 200),
+        ([QUOTA, SAID], 0),
+        ([AWAY, SAID, AWAY], 0),
+        ([AWAY, Usage(1, 0, 1), AWAY], 0),
+        ([AWAY, Usage(1, 0, 1), AWAY, AWAY], 100),
+        ([AWAY, ODD, AWAY], 200),
+        ([AWAY, AWAY, SAID], 0),
+    ],
+)
+def test_a_provider_refuses_from_the_first_complaint_to_the_last_if_nothing_comes_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event], seconds: float
+) -> None:
+    """One hiccup, and minutes in which the model thinks, is none."""
+    record = Record(Script(events), tmp_path / "transcript.jsonl", lambda _: None)
+    for number in range(len(events)):
+        monkeypatch.setattr("alluvium_like.agents.record.monotonic", lambda n=number: 100.0 * n)
+        record.take_line(b"line", error=False)
+    record.finish()
+    assert record.refused_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        ("Request too large for gpt-5 on tokens per min (TPM): Limit 30000", AgentOutcome.CONTEXT),
+        ("429: too many tokens in the prompt", AgentOutcome.CONTEXT),
+        ("Too many tokens, please wait before trying again. rate limit", None),
+        ("Rate limit reached on tokens per min (TPM): Limit 30000, Used 29500", None),
+    ],
+)
+def test_a_request_that_is_too_large_is_no_burst(words: str, outcome: AgentOutcome | None) -> None:
+    told = event_of(words)
+    assert told.outcome == outcome if isinstance(told, Failure) else outcome is None

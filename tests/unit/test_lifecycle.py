@@ -2,10 +2,12 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from alluvium_like.lifecycle import (
+    PARKING,
     TRANSITIONS,
     AgentOutcome,
     AttemptFacts,
@@ -93,3 +95,19 @@ def test_nothing_but_a_clean_exit_ever_reaches_the_integrator() -> None:
             assert claim in (Claim.SUCCEEDED, Claim.NOTHING)
             assert not asked
             assert not problem
+
+
+@pytest.mark.parametrize("outcome", sorted(PARKING))
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        ({}, AttemptVerdict.AGAIN_UNCOUNTED),
+        ({"problem": "elsewhere"}, AttemptVerdict.ASK_HUMAN),
+        ({"provoked": True}, AttemptVerdict.ASK_HUMAN),
+    ],
+)
+def test_a_task_waits_for_its_agent_unless_it_is_the_task_itself(
+    outcome: AgentOutcome, more: dict[str, Any], verdict: AttemptVerdict
+) -> None:
+    seen = replace(facts(exit_code=1, changed=False), outcome=outcome, **more)
+    assert judge_attempt(seen) is verdict

@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,6 +12,7 @@ from alluvium_like import masking
 from alluvium_like.masking import MASKED, MaskedStream, mask, remember
 
 HUSH = 'hush "4711" pa\\ss wörd'
+ODD = 'pa"s\\s\\\\ wö&rd\t<4711>/+=\U0001f600x'
 PEM = (
     "-----BEGIN RSA PRIVATE KEY-----\n"
     + "c2VjcmV0b2Y2NGNo\n" * 4
@@ -62,6 +64,27 @@ def test_a_value_is_masked_as_it_is_and_as_json_writes_it() -> None:
     assert streamed(f"{HUSH}\n".encode(), 3, 17, 22) == f"{MASKED}\n".encode()
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_value_is_masked_in_json_that_stands_in_json(depth: int, ascii_only: bool) -> None:
+    remember([ODD])
+    said: object = ODD
+    for _ in range(depth):
+        said = json.dumps({"a": said, "b": 1}, ensure_ascii=ascii_only)
+        for each in "<>&":  # as Go and Java write them, for pages
+            said = said.replace(each, f"\\u{ord(each):04X}")
+    assert mask(str(said)).count(MASKED) == 1
+    assert "4711" not in mask(str(said))
+    assert streamed(str(said).encode(), 9, 17).decode() == mask(str(said))
+
+
+def test_a_value_is_masked_in_addresses() -> None:
+    remember([ODD, "Zq7+hush/4711=="])
+    assert mask("at ?key=Zq7%2Bhush%2f4711%3D%3D&x=1") == f"at ?key={MASKED}&x=1"
+    assert mask(f"at ?key={quote(ODD, safe='')}&x=1") == f"at ?key={MASKED}&x=1"
+    assert mask(json.dumps("Zq7+hush/4711==").replace("/", "\\/")) == f'"{MASKED}"'
+
+
 def test_the_lines_of_a_value_are_masked_one_by_one_and_together_in_json() -> None:
     remember(["first-line-4711-4712\n}\nanother-line-4713"])
     printed = "first-line-4711-4712\r\n}\n  another-line-4713\n"
@@ -72,7 +95,12 @@ def test_the_lines_of_a_value_are_masked_one_by_one_and_together_in_json() -> No
 
 @pytest.mark.parametrize("secret", SHAPES)
 def test_keys_are_known_by_their_shape(secret: str) -> None:
-    for told in (secret, json.dumps({"text": f"they are:\n{secret}"}), f"KEY={secret}\n"):
+    in_json = json.dumps({"text": f"they are:\n{secret}"})
+    coloured = f"\x1b[1;32m{secret}\x1b[0m"
+    for told in (
+        *(secret, in_json, f"KEY={secret}\n", coloured, json.dumps(coloured)),
+        *(f"?a=%20{secret}", f"\\u0022{secret}\\u0022", f"\\x27{secret}\\x27"),
+    ):
         assert mask(told).count(MASKED) == 1
         assert not any(line in mask(told) for line in secret.splitlines())
 
@@ -81,6 +109,7 @@ def test_keys_are_known_by_their_shape(secret: str) -> None:
     "value",
     [
         *("", " ", "short", "1", "/usr/local/bin:/bin", "./here/and-there", "../up/and-down"),
+        *("200000", "-0.75", "1_000_000", "127.0.0.1", "//usr/lib", "/usr/not/there/yet"),
         *("http://127.0.0.1:8080/v1", "https://api.example.com/v1/", "file:///etc/hosts"),
     ],
 )
@@ -89,9 +118,24 @@ def test_what_is_short_or_says_only_where_something_is_stays(value: str) -> None
     assert mask(f"it is {value}.") == f"it is {value}."
 
 
-def test_an_address_that_holds_a_password_is_masked() -> None:
-    remember(["https://me:hush@example.com/v1"])
-    assert mask("at https://me:hush@example.com/v1 now") == f"at {MASKED} now"
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("https://me:hush@example.com/v1", "https://example.com/v1?key=hush"),
+        *("/x9Kq+abcdEFGHijklMNOPqrst/AAAB", "/x9KqabcdEFGHijkl", "/x9Kqabcd:EFGH"),
+        "2026-or-a-word",
+    ],
+)
+def test_what_only_begins_like_an_address_a_path_or_a_number_is_masked(value: str) -> None:
+    remember([value])
+    assert mask(f"at {value} now") == f"at {MASKED} now"
+
+
+def test_what_is_to_be_kept_stays_and_the_rest_is_masked() -> None:
+    remember(["alluvium"])
+    keep = ["", "/home/alluvium", "/home/alluvium/tasks/7"]
+    told = "in /home/alluvium/tasks/7/input of alluvium, /home/alluvium"
+    assert mask(told, keep=keep) == "in /home/alluvium/tasks/7/input of [masked], /home/alluvium"
 
 
 def test_words_that_only_look_like_keys_stay() -> None:
@@ -99,6 +143,7 @@ def test_words_that_only_look_like_keys_stay() -> None:
         "task-abcdefghijklmnopqrstuvw",
         "disk-usage",
         "sk-short",
+        "sk-learn-upgrade-notes",
         "risk-free-abcdefghijklm",
     ):
         assert mask(told) == told
@@ -146,6 +191,7 @@ def test_a_giant_line_is_told_in_part_and_no_secret_in_it_is_cut(secret: str) ->
 PIECES = [
     *(HUSH, HUSH[:7], "two-lines-of-secret-1\nand-the-second-line-2", "two-lines-of-secret-1\n"),
     *(*SHAPES, PEM[:40], PEM[:60], "-----BEGIN PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"),
+    *("\x1b[32m", "%20", "\\u0022", ODD, json.dumps(json.dumps(ODD)), ODD[:9]),
     *("\n", "\n", " ", "x", "-----", "ä", "\\n", "\\", "n", "sk-", "eyJ"),
 ]
 
@@ -160,7 +206,7 @@ PIECES = [
 def test_any_chunks_of_any_text_give_what_masking_the_whole_gives(
     pieces: list[str], cuts: list[int]
 ) -> None:
-    remember([HUSH, "two-lines-of-secret-1\nand-the-second-line-2"])
+    remember([HUSH, ODD, "two-lines-of-secret-1\nand-the-second-line-2"])
     data = "".join(pieces).encode("utf-8", "surrogatepass")
     assert streamed(data, *cuts) == whole(data)
 

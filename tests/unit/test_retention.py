@@ -242,3 +242,11 @@ def test_rows_go_last_when_nothing_else_of_the_task_is_left() -> None:
     assert go(limit, task(days=31, has_folder=False, in_use=True)) == []
     kinds = [r.kind for r in go(limit, task(days=31, has_folder=False, workshops=("worktrees/t",)))]
     assert kinds == [Kind.WORKSHOP], "the next look finds nothing left"
+
+
+def test_rows_stay_until_the_day_is_over_whose_budgets_count_them() -> None:
+    """It is noon, in UTC."""
+    limit = limits(history_days=0.01)
+    assert go(limit, task(days=0.4, has_folder=False)) == []
+    assert go(limit, task(days=0.5, has_folder=False)) == []
+    assert [gone.kind for gone in go(limit, task(days=0.6, has_folder=False))] == [Kind.HISTORY]

@@ -2,8 +2,10 @@
 
 Each answer of the model is followed by a line `Tokens: … sent, … received.`, so what stands before
 such a line is the model's, whatever it looks like. What stands behind the last one is aider's own,
-and only there a complaint counts. An answer that was received, and no complaint behind it, is the
-end: it has no word for it, and exits with 0 whatever happened.
+and only there a complaint counts. It has no word for the end, and exits with 0 whatever happened.
+So the end is an answer that was received, of which the edits, if it held any, were applied, and no
+complaint behind it. Of its standard error the log of requests is read: it alone tells whether
+somebody had begun to answer.
 
 It commits nothing, which is left to the daemon: that saves a request, and it cannot commit a merge.
 It makes no map of the repository, whose cache would lie in the worktree. A repository's own
@@ -16,21 +18,51 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from alluvium_like.agents.adapters.base import Adapter, Call, Invocation, Login, Reader, dollars
+from alluvium_like.agents.adapters.base import (
+    Adapter,
+    Call,
+    Invocation,
+    Login,
+    Reader,
+    dollars,
+    option,
+)
 from alluvium_like.agents.complaints import event_of
-from alluvium_like.agents.events import End, Event, FileChange, Message, Session, Usage
-from alluvium_like.masking import mask
+from alluvium_like.agents.events import (
+    End,
+    Event,
+    Failure,
+    FileChange,
+    Message,
+    Session,
+    Usage,
+)
+from alluvium_like.lifecycle import AgentOutcome
 
 _CHAT: Final = "chat.md"
+_ROUNDED: Final = r"(\d{1,9}(?:\.\d)?k?)"
 _TOKENS: Final = re.compile(
-    r"Tokens: (\d+(?:\.\d)?k?) sent(?:, \S+ cache write)?(?:, (\S+) cache hit)?, "
-    r"(\d+(?:\.\d)?k?) received\.(?: Cost: \$(\d+\.\d+) message\b.*)?"
+    rf"Tokens: {_ROUNDED} sent(?:, \S+ cache write)?(?:, {_ROUNDED} cache hit)?, "
+    rf"{_ROUNDED} received\.(?: Cost: \$(\d+\.\d+) message\b.*)?"
 )
 _COST: Final = re.compile(r"Cost: \$(\d+\.\d+) message\b.*")
 _APPLIED: Final = re.compile(r"Applied edit to (.+)")
 _COMPLAINT: Final = re.compile(r"litellm\.\w+: |Model \S+ has hit a token limit!")
+_OWN_TROUBLE: Final = re.compile(
+    r"The LLM did not conform to the edit format\.|Exception while updating files:|"
+    r"Only \d+ reflections allowed|Traceback \(most recent call last\)|"
+    r"Unable to create .+, skipping edits\.|Skipping edits to |Did not apply edit to |"
+    r"Empty response received"
+)
+_FORMAT: Final = re.compile(r"(?:Main |Editor )?[Mm]odel: .* with (?:editor-)?(\w+)\S* edit format")
+_EDITS: Final = {"whole": "```", "udiff": "```diff", "patch": "*** Begin Patch"}
+"""How edits begin in these formats; in all others as a block to search for."""
+_SEARCH: Final = "<<<<<<< SEARCH"
+_STATUS: Final = re.compile(r'.*\bHTTP Request: POST \S+ "HTTP/[\d.]+ (\d{3})')
+_NO_ANSWER: Final = "Empty or invalid response"
 _BANNER: Final = re.compile(
-    r"(?:Aider v\d|(?:Main |Weak |Editor )?[Mm]odel: |Git repo: |Repo-map: |Restored previous )"
+    r"(?:Aider v\d|(?:Main |Weak |Editor )?[Mm]odel: |Git repo: |Repo-map: |Restored previous |"
+    r"HTTPSConnectionPool\()"
 )
 _MOST_LINES: Final = 1000
 _LONGEST_LINE: Final = 4000
@@ -51,31 +83,29 @@ class Aider(Adapter):
 
     def invoke(self, call: Call) -> Invocation:
         """Run it without questions. Its chat is kept for the task; a new session empties it."""
-        if call.session:
-            message = call.keep("aider", "message.md", text=mask(call.prompt))
-            chat = message.with_name(_CHAT)
-        else:
-            message = call.prompt_file
-            chat = call.keep("aider", _CHAT, text="")
+        chat = call.home / "aider" / _CHAT
+        if not call.session:
+            call.keep("aider", _CHAT, text="")
         restore = ("--restore-chat-history",) if call.session else ()
-        model = ("--model", call.model) if call.model else ()
         return Invocation(
             (
-                *("--message-file", str(message), "--yes-always"),
+                *("--message-file", "/dev/stdin", "--yes-always"),
                 *("--no-stream", "--no-pretty", "--no-fancy-input"),
                 *("--no-check-update", "--no-show-release-notes", "--no-show-model-warnings"),
                 *("--no-gitignore", "--no-auto-commits", "--no-dirty-commits"),
                 *("--no-suggest-shell-commands", "--no-detect-urls", "--map-tokens", "0"),
                 *("--chat-history-file", str(chat)),
                 *("--input-history-file", str(chat.with_name("input"))),
-                *(*restore, *model, *call.arguments),
+                *(*restore, *option("--model", call.model), *call.arguments),
             ),
             {
                 "AIDER_ANALYTICS": "false",
                 "BROWSER": "true",  # it opens pages about what went wrong: with this program, none
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                "OPENAI_LOG": "info",
                 "COLUMNS": "1000",  # else it breaks lines at 80
             },
+            call.stdin,
         )
 
     def reader(self, call: Call) -> Reader:
@@ -99,6 +129,9 @@ class _Reader(Reader):
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._answers = 0
         self._received = False
+        self._edits = {_SEARCH}
+        self._has_edits = self._unapplied = False
+        self._status = ""
 
     def line(self, text: str) -> Iterable[Event]:
         text = text[:_LONGEST_LINE]
@@ -111,36 +144,64 @@ class _Reader(Reader):
         elif self._answers and (found := _COST.fullmatch(text)):
             yield Usage(cost=dollars(float(found[1])))
         else:
+            self._note(text)
             self._lines.append(text)
+
+    def _note(self, text: str) -> None:
+        """See what a line says of edits: those that an answer holds, and that are applied."""
+        if not self._answers and (found := _FORMAT.fullmatch(text.partition(",")[0])):
+            self._edits.add(_EDITS.get(found[1], _SEARCH))
+        if text.startswith(tuple(self._edits)):
+            self._has_edits = True
+        elif _APPLIED.fullmatch(text):
+            self._unapplied = False
 
     def _answer(self) -> Iterator[Event]:
         """Yield the model's answer, which is whole, and what aider did before it."""
         if not self._answers:
             yield Session(_CHAT)
         self._answers += 1
+        self._unapplied |= self._has_edits
+        self._has_edits, self._status = False, ""
         lines = [line for line in self._lines if not _BANNER.match(line)]
         self._lines.clear()
         if text := "\n".join(lines).strip():
             yield Message(text)
 
+    def error_line(self, text: str) -> Iterable[Event]:
+        if found := _STATUS.match(text[:_LONGEST_LINE]):
+            self._status = found[1]
+        return ()
+
     def finish(self) -> Iterable[Event]:
-        complaint = ""
+        complaint = own = ""
         for line in self._lines:
             if _COMPLAINT.match(line):
                 complaint = line
+            elif _OWN_TROUBLE.match(line):
+                own = line
             elif self._answers and (found := _APPLIED.fullmatch(line)):
                 yield FileChange(found[1])
+        if not complaint and not own and self._unapplied:
+            said = next((line for line in reversed(self._lines) if line), "nothing")
+            own = f"the model's edits were not applied; it says: {said}"
         if complaint:
-            yield event_of(complaint)
-            yield End(ok=False, text=complaint)
+            yield self._meaning(complaint)
+        elif own:
+            yield Failure(own)
+        if complaint or own:
+            yield End(ok=False, text=complaint or own)
         elif self._received:
             yield End(ok=True)
+
+    def _meaning(self, complaint: str) -> Event:
+        """Return what a complaint tells; an answer that was begun and then lost is no silence."""
+        event = event_of(complaint, int(self._status) if self._status else None)
+        lost = isinstance(event, Failure) and event.outcome is AgentOutcome.UNREACHABLE
+        lost = lost and self._status == "200" and _NO_ANSWER not in complaint
+        return Failure(complaint, AgentOutcome.CRASHED) if lost else event
 
 
 def _number(told: str) -> int:
     """Return what stands behind a rounded number such as 1.2k."""
-    thousands = told.endswith("k")
-    try:
-        return round(float(told.rstrip("k")) * (1000 if thousands else 1))
-    except ValueError:
-        return 0
+    return round(float(told.rstrip("k")) * (1000 if told.endswith("k") else 1))

@@ -7,7 +7,6 @@ output, and never raises for what a program prints.
 """
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -22,6 +21,7 @@ from alluvium_like.guarded import own_path, place, read_regular
 Told = dict[str, Any]
 """An object of JSON, of whatever shape."""
 _MOST_TOKENS = 10**12
+_MOST_DOLLARS = 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,19 @@ class Call:
     environment: Mapping[str, str] = field(default_factory=dict)
     told: Usage = field(default_factory=Usage)
 
+    @property
+    def stdin(self) -> bytes:
+        """The prompt as it is given to a standard input."""
+        return self.prompt.encode(errors="surrogateescape")
+
     def keep(self, *names: str, text: str) -> Path:
-        """Place a file below `home`, whatever an agent has planted there. Blocks; OSError."""
+        """Place a file below `home`, whatever an agent has planted there. Blocks; OSError.
+
+        Only its owner may read it: it may hold the prompt.
+        """
         self.home.parent.mkdir(parents=True, exist_ok=True)
         with own_path(self.home.parent, self.home.name, *names[:-1]) as folder:
-            place(folder, names[-1], text)
+            place(folder, names[-1], text, mode=0o600)
         return self.home.joinpath(*names)
 
     def kept(self, *names: str, limit: int) -> bytes:
@@ -110,6 +118,11 @@ class JsonReader(Reader):
         raise NotImplementedError
 
 
+def option(flag: str, value: str) -> tuple[str, ...]:
+    """Return an option with its value, nothing where that is empty."""
+    return (flag, value) if value else ()
+
+
 def parse(text: str) -> object:
     """Return what JSON says, without the half characters that no store takes. ValueError."""
     told: object = json.loads(text)
@@ -122,22 +135,20 @@ def whole(events: Iterable[Event]) -> Iterator[Event]:
     """Yield events up to the point at which an object is not of the shape that was expected."""
     try:
         yield from events
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         return
 
 
 def count(told: object) -> int:
     """Return a number of tokens; what cannot be one is 0."""
-    if not isinstance(told, int | float) or not math.isfinite(told):
-        return 0
-    return min(max(int(told), 0), _MOST_TOKENS)
+    return int(told) if isinstance(told, int | float) and 0 < told <= _MOST_TOKENS else 0
 
 
 def dollars(told: object) -> float | None:
     """Return a cost in US dollars, None where it cannot be one."""
     if isinstance(told, bool) or not isinstance(told, int | float):
         return None
-    return float(told) if 0 <= told < math.inf else None
+    return float(told) if 0 <= told <= _MOST_DOLLARS else None
 
 
 class Adapter(ABC):
@@ -156,8 +167,8 @@ class Adapter(ABC):
     """Variable that names another folder for these files."""
     version_arguments: ClassVar[tuple[str, ...]] = ("--version",)
     """With these it prints its version, and does nothing else."""
-    needs_end: ClassVar[bool] = True
-    """Whether it tells of its end; one that does and ended without was cut off."""
+    costs_at_end: ClassVar[bool] = False
+    """Whether it tells of tokens while it runs, but of what they cost only when it ends."""
 
     @abstractmethod
     def invoke(self, call: Call) -> Invocation:

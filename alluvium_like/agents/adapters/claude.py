@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
-from typing import Any, Final
+from typing import Final
 
 from alluvium_like.agents.adapters.base import (
     Adapter,
@@ -20,8 +20,10 @@ from alluvium_like.agents.adapters.base import (
     JsonReader,
     Login,
     Reader,
+    Told,
     count,
     dollars,
+    option,
 )
 from alluvium_like.agents.adapters.pieces import Tools
 from alluvium_like.agents.complaints import event_of, moment
@@ -36,7 +38,6 @@ from alluvium_like.agents.events import (
 from alluvium_like.clock import time_of_day
 from alluvium_like.lifecycle import AgentOutcome
 
-Told = dict[str, Any]
 _OF_REQUESTS: Final = (
     *("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
     "output_tokens",
@@ -60,6 +61,7 @@ class Claude(Adapter):
     )
     login_files = (".claude/.credentials.json",)
     folder_variable = "CLAUDE_CONFIG_DIR"
+    costs_at_end = True
 
     def invoke(self, call: Call) -> Invocation:
         """Run it without questions, in the worktree, with the prompt on stdin."""
@@ -74,12 +76,12 @@ class Claude(Adapter):
             (
                 *("-p", "--output-format", "stream-json", "--verbose"),
                 *("--include-partial-messages", "--permission-mode", "bypassPermissions"),
-                *(("--model", call.model) if call.model else ()),
-                *(("--resume", call.session) if call.session else ()),
+                *option("--model", call.model),
+                *option("--resume", call.session),
                 *call.arguments,
             ),
             environment,
-            call.prompt.encode(errors="surrogateescape"),
+            call.stdin,
         )
 
     def reader(self, call: Call) -> Reader:
@@ -128,9 +130,6 @@ class _Reader(JsonReader):
             case {"type": "result"}:
                 yield from self._result(told)
 
-    def error_line(self, text: str) -> Iterable[Event]:
-        return ()
-
     def _progress(self, event: Told, who: str) -> Iterator[Event]:
         """Count what one message reads when it begins, and what it writes as that is told."""
         match event:
@@ -170,21 +169,16 @@ class _Reader(JsonReader):
             return Failure(text, AgentOutcome.CONTEXT)
         status = told.get("api_error_status")
         words = f"{text} ({self._error})" if self._error else text
-        event = event_of(words, status if isinstance(status, int) else None)
-        if isinstance(event, Limit):
-            return replace(event, resets_at=event.resets_at or self._resets_at)
-        return event
+        return event_of(words, status if isinstance(status, int) else None, self._resets_at)
 
 
 def _retry(told: Told) -> Iterator[Event]:
     """Yield what a request that is sent again tells; without a status nobody answered."""
     status = told.get("error_status")
     words = str(told.get("error", "")) if status else "connection error: nobody answered"
-    event = event_of(f"a request failed: {words}", status)
-    if isinstance(event, Limit):
-        delay = told.get("retry_delay_ms") or 0
-        yield replace(event, resets_at=time_of_day() + delay / 1000)
-    elif isinstance(event, Failure) and event.outcome is AgentOutcome.UNREACHABLE:
+    back = time_of_day() + (told.get("retry_delay_ms") or 0) / 1000
+    event = event_of(f"a request failed: {words}", status, back)
+    if isinstance(event, Limit) or event.outcome is AgentOutcome.UNREACHABLE:
         yield event  # others are told of in the end, in better words
 
 

@@ -3,7 +3,8 @@
 Its sandbox keeps it from committing in a linked worktree (the repository's own files are read-only
 there); the daemon commits for it. The end of a turn tells of the tokens of the whole thread, with
 those of the runs before a resume; on the way they are read from its own file of the thread. Only
-errors outside of items count: one that is an item is a warning.
+errors outside of items count: one that is an item is a warning. For how long it waits before it
+asks again, an hour if the provider says so, only its log on the standard error tells.
 """
 
 import json
@@ -12,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from alluvium_like.agents.adapters.base import (
     Adapter,
@@ -20,16 +21,32 @@ from alluvium_like.agents.adapters.base import (
     Invocation,
     JsonReader,
     Reader,
+    Told,
+    option,
 )
 from alluvium_like.agents.adapters.rollout import Rollout, usage_of
 from alluvium_like.agents.complaints import event_of
-from alluvium_like.agents.events import End, Event, FileChange, Message, Session, ToolCall, Usage
+from alluvium_like.agents.events import (
+    End,
+    Event,
+    FileChange,
+    Message,
+    Session,
+    ToolCall,
+    Usage,
+)
+from alluvium_like.clock import time_of_day
 
-Told = dict[str, Any]
 _QUIET: Final = (
     *("-c", "features.unbounded_connection_retries=false"),  # else it never ends without a network
     *("-c", "analytics.enabled=false", "-c", "check_for_update_on_startup=false"),
 )
+_LOG: Final = "error,codex_core::responses_retry=warn"
+_WAITS: Final = re.compile(
+    r"\S+ +WARN codex_core::responses_retry: .*\bretrying sampling request "
+    r"\(\d+/\d+ in (\d+(?:\.\d+)?)(m?s)\).*? sampling_error=(.*\b429\b.*)"
+)
+_LONGEST_LOG_LINE: Final = 20_000
 _AGAIN: Final = re.compile(r"Reconnecting\.\.\. .*? \((.*)\)", re.DOTALL)
 
 
@@ -53,10 +70,11 @@ class Codex(Adapter):
                 *("--json", "--skip-git-repo-check", *_QUIET),
                 *("-c", 'sandbox_mode="workspace-write"'),
                 *("-c", f"sandbox_workspace_write.writable_roots={roots}"),
-                *(("-m", call.model) if call.model else ()),
+                *option("-m", call.model),
                 *(*call.arguments, *((call.session,) if call.session else ()), "-"),
             ),
-            stdin=call.prompt.encode(errors="surrogateescape"),
+            {"RUST_LOG": _LOG},
+            call.stdin,
         )
 
     def reader(self, call: Call) -> Reader:
@@ -77,6 +95,7 @@ class _Reader(JsonReader):
         self._thread = ""
         self._used = Usage()
         self._begun: set[str] = set()
+        self._back = 0.0
 
     def object(self, told: Told) -> Iterable[Event]:
         match told:
@@ -88,20 +107,26 @@ class _Reader(JsonReader):
                 yield from self._so_far()
             case {"type": "error", "message": str(text)}:
                 again = _AGAIN.fullmatch(text)
-                yield event_of(again[1] if again else text)
+                yield self._complaint(again[1] if again else text)
             case {"type": "turn.failed", "error": dict(error)}:
                 text = str(error.get("message", ""))
-                yield event_of(text)
+                yield self._complaint(text)
                 yield End(ok=False, text=text)
             case {"type": "turn.completed", **rest}:
                 yield from self._so_far(usage_of(rest.get("usage") or {}))
                 yield End(ok=True)
 
     def error_line(self, text: str) -> Iterable[Event]:
-        return ()
+        if found := _WAITS.match(text[:_LONGEST_LOG_LINE]):
+            self._back = time_of_day() + float(found[1]) / (1000 if found[2] == "ms" else 1)
+            yield self._complaint(found[3])
 
     def finish(self) -> Iterable[Event]:
         return self._so_far()
+
+    def _complaint(self, text: str) -> Event:
+        """Return what a complaint tells; one of a wait that goes on ends when that is over."""
+        return event_of(text, resets_at=self._back if self._back > time_of_day() else None)
 
     def _so_far(self, whole: Usage | None = None) -> Iterator[Event]:
         """Yield what this run has used if that has changed: the thread's sum without the known."""

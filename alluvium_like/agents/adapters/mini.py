@@ -3,31 +3,32 @@
 What it prints is for people. The trajectory in the agent's folder holds the facts and is written
 anew after each step, whose headline on stdout is the sign to look; the last look is at the end.
 Only its `exit_status` says how it went, and only "Submitted" says well: it exits with 0, too, when
-the model gave no command three times. Of stderr its lines on repeated requests count. An answer
-that breaks off looks like a server that is not there.
+the model gave no command three times. Of stderr its lines on repeated requests count. Only the
+first cause of an error tells an answer that breaks off from a server that is not there.
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from alluvium_like.agents.adapters.base import (
     Adapter,
     Call,
     Invocation,
     Reader,
+    Told,
     count,
     dollars,
+    option,
     parse,
     whole,
 )
 from alluvium_like.agents.adapters.pieces import Tools
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import End, Event, Failure, Message, Usage
-from alluvium_like.masking import mask
+from alluvium_like.lifecycle import AgentOutcome
 
-Told = dict[str, Any]
 _SETTINGS: Final = "mini.yaml"
 _TRAJECTORY: Final = "trajectory.json"
 _LONGEST: Final = 100_000_000
@@ -39,6 +40,7 @@ _COMMAND_SECONDS: Final = 600
 _STEP: Final = re.compile(r"mini-swe-agent \(step \d+, \$")
 _AGAIN: Final = re.compile(r"Retrying .* in \d+ seconds as it raised (.*)")
 _RAISED: Final = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception): .+")
+_CAUSE: Final = re.compile(rf"^{_RAISED.pattern}", re.MULTILINE)
 
 
 class Mini(Adapter):
@@ -64,7 +66,7 @@ class Mini(Adapter):
         trajectory = call.keep(_TRAJECTORY, text="{}\n")
         return Invocation(
             (
-                *("-y", "--exit-immediately", *(("-m", call.model) if call.model else ())),
+                *("-y", "--exit-immediately", *option("-m", call.model)),
                 *("-c", _OWN_SETTINGS, "-c", str(settings)),
                 *("-o", str(trajectory), *call.arguments),
             ),
@@ -85,7 +87,7 @@ class Mini(Adapter):
 
 def _settings(prompt: str) -> str:
     """Return settings as JSON that YAML reads the same: every odd character in its long form."""
-    task = mask(prompt).encode(errors="replace").decode()
+    task = prompt.encode(errors="replace").decode()
     settings = {
         "run": {"task": task},
         "agent": {"cost_limit": 0},  # budgets are kept from outside
@@ -122,11 +124,11 @@ class _Reader(Reader):
             case {"info": {"exit_status": "Submitted", "submission": str(text)}}:
                 yield End(ok=True, text=text)
                 return
-            case {"info": {"exit_status": str(status)}, "messages": [*_, {"content": str(text)}]}:
-                if status:
-                    yield event_of(text) if text != status else Failure(f"it ended with {status}")
-                    yield End(ok=False, text=text)
-                    return
+            case {"info": {"exit_status": str(status)}, "messages": [*_, dict(last)]} if status:
+                text = str(last.get("content", status))
+                yield Failure(f"it ended with {status}") if text == status else _meaning(text, last)
+                yield End(ok=False, text=text)
+                return
         if self._trouble is not None:  # the news, if any, were before it
             yield self._trouble
 
@@ -145,6 +147,17 @@ class _Reader(Reader):
                 fresh, self._seen = messages[self._seen :], len(messages)
                 for message in fresh:
                     yield from whole(_message(message, model))
+
+
+def _meaning(text: str, last: Told) -> Event:
+    """Return what an error tells; its first cause knows better that somebody answered, and what."""
+    event = event_of(text)
+    if isinstance(event, Failure) and event.outcome in (None, AgentOutcome.UNREACHABLE):
+        extra = last.get("extra")
+        trace = extra.get("traceback") if isinstance(extra, dict) else None
+        if cause := _CAUSE.search(trace if isinstance(trace, str) else ""):
+            return event_of(f"{text} ({cause[0]})")
+    return event
 
 
 def _message(message: Told, model: str) -> Iterator[Event]:

@@ -23,8 +23,9 @@ from alluvium_like.agents.adapters.base import (
     Told,
     count,
     dollars,
+    option,
 )
-from alluvium_like.agents.adapters.pieces import Tools
+from alluvium_like.agents.adapters.pieces import NO_ANSWER, Tools
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import End, Event, Message, Session, Usage
 
@@ -35,6 +36,7 @@ _OF_REQUESTS: Final = re.compile(
 )
 _FAILED_START: Final = re.compile(r"Error: (.*)")
 _COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
+_ANSWERS: Final = ("text", "reasoning", "tool_use")
 _LONGEST_LOG_LINE: Final = 20_000
 
 
@@ -52,13 +54,13 @@ class Opencode(Adapter):
 
     def invoke(self, call: Call) -> Invocation:
         """Run it with a title, which it would else ask a model for, and with its log of errors."""
-        model = ("-m", call.model) if call.model else ()
-        session = ("--session", call.session) if call.session else ()
         return Invocation(
             (
                 *("run", "--format", "json", "--auto", "--title", "task"),
                 *("--print-logs", "--log-level", "ERROR"),
-                *(*model, *session, *call.arguments),
+                *option("-m", call.model),
+                *option("--session", call.session),
+                *call.arguments,
             ),
             {
                 "OPENCODE_CONFIG_CONTENT": json.dumps(_CONFIG),
@@ -66,7 +68,7 @@ class Opencode(Adapter):
                 "OPENCODE_DISABLE_MODELS_FETCH": "1",
                 "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
             },
-            call.prompt.encode(errors="surrogateescape"),
+            call.stdin,
         )
 
     def reader(self, call: Call) -> Reader:
@@ -93,15 +95,18 @@ class _Reader(JsonReader):
         self._session = ""
         self._reason = ""
         self._failure = ""
+        self._says_something = False
 
     def object(self, told: Told) -> Iterable[Event]:
         match told:
             case {"sessionID": str(session)} if session != self._session:
                 self._session = session
                 yield Session(session)
+        self._says_something |= told.get("type") in _ANSWERS
         match told:
             case {"type": "step_start"}:
                 self._reason = self._failure = ""
+                self._says_something = False
             case {"type": "text", "part": {"text": str(text)}}:
                 yield Message(text)
             case {"type": "reasoning", "part": {"text": str(text)}}:
@@ -111,9 +116,17 @@ class _Reader(JsonReader):
                 yield from self._tools.end(None, ok=state.get("status") == "completed")
             case {"type": "step_finish", "part": dict(part)}:
                 self._reason = str(part.get("reason", ""))
-                yield from _usage(part)
+                yield from self._step(_usage(part))
             case {"type": "error", "error": dict(error)}:
                 yield self._error(error)
+
+    def _step(self, usage: Usage) -> Iterator[Event]:
+        """Yield what a step used. One of nothing, not even an end, is none: it asks for ever."""
+        if usage.tokens:
+            yield usage
+        elif not self._says_something and self._reason != "stop":
+            self._failure = NO_ANSWER.text
+            yield NO_ANSWER
 
     def _error(self, error: Told) -> Event:
         status = None
@@ -141,13 +154,14 @@ class _Reader(JsonReader):
             yield End(ok=ok, text="" if ok else f"it stopped because of {self._reason}")
 
 
-def _usage(part: Told) -> Iterator[Event]:
+def _usage(part: Told) -> Usage:
     match part.get("tokens"):
         case {"input": fresh, "output": said, "cache": {"read": read, "write": written}, **more}:
             cached = count(read)
-            yield Usage(
+            return Usage(
                 input_tokens=count(fresh) + cached + count(written),
                 cached_tokens=cached,
                 output_tokens=count(said) + count(more.get("reasoning")),
                 cost=dollars(part.get("cost")) or None,  # 0 is that of a model without a price
             )
+    return Usage()

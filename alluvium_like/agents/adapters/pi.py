@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from alluvium_like.agents.adapters.base import (
     Adapter,
@@ -18,11 +17,13 @@ from alluvium_like.agents.adapters.base import (
     Invocation,
     JsonReader,
     Reader,
+    Told,
     complaints_in,
     count,
     dollars,
+    option,
 )
-from alluvium_like.agents.adapters.pieces import Tools
+from alluvium_like.agents.adapters.pieces import NO_ANSWER, Tools
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import (
     End,
@@ -57,12 +58,12 @@ class Pi(Adapter):
         return Invocation(
             (
                 *("-p", "--mode", "json", "--session-dir", str(call.home)),
-                *(("--model", call.model) if call.model else ()),
-                *(("--session", call.session) if call.session else ()),
+                *option("--model", call.model),
+                *option("--session", call.session),
                 *call.arguments,
             ),
             {"PI_OFFLINE": "1"},  # looks for no updates, sends nothing of its own
-            call.prompt.encode(errors="surrogateescape"),
+            call.stdin,
         )
 
     def reader(self, call: Call) -> Reader:
@@ -84,25 +85,36 @@ class Pi(Adapter):
 class _Reader(JsonReader):
     def __init__(self) -> None:
         self._end: End | None = None
+        self._empty = False
+        self._counts = True
         self._tools = Tools()
 
     def line(self, text: str) -> Iterable[Event]:
         return () if text.startswith(_PASSED_OVER) else super().line(text)
 
-    def object(self, told: dict[str, Any]) -> Iterable[Event]:
+    def object(self, told: Told) -> Iterable[Event]:
         match told:
             case {"type": "session", "id": str(session)}:
                 yield Session(session)
             case {"type": "turn_start" | "agent_start" | "auto_retry_start" | "compaction_start"}:
                 self._end = None
             case {"type": "message_end", "message": {"role": "assistant"} as message}:
-                yield from _message(message)
+                yield from self._answer(message)
             case {"type": "tool_execution_start", "toolCallId": str(call), "toolName": str(name)}:
                 yield from self._tools.begin(call, name, told.get("args"))
             case {"type": "tool_execution_end", "toolCallId": str(call)}:
                 yield from self._tools.end(call, ok=not told.get("isError"))
             case {"type": "turn_end", "message": {"role": "assistant", "stopReason": str(reason)}}:
-                self._end = End(ok=reason == "stop", text="" if reason == "stop" else reason)
+                well = reason == "stop" and not self._empty
+                self._end = End(ok=well, text="" if well else reason)
+
+    def _answer(self, message: Told) -> Iterator[Event]:
+        """Yield what an answer tells. One that holds nothing is none, if the others are counted."""
+        events = list(_message(message))
+        self._empty = self._counts and not events and not message.get("content")
+        if message.get("content"):
+            self._counts = any(isinstance(event, Usage) for event in events)
+        yield from (NO_ANSWER,) if self._empty else events
 
     def error_line(self, text: str) -> Iterable[Event]:
         return complaints_in(text)
@@ -111,7 +123,7 @@ class _Reader(JsonReader):
         return () if self._end is None else (self._end,)
 
 
-def _message(message: Mapping[str, Any]) -> Iterator[Event]:
+def _message(message: Told) -> Iterator[Event]:
     usage = _usage(message.get("usage") or {}, str(message.get("model", "")))
     if usage.tokens:
         yield usage
@@ -128,7 +140,7 @@ def _message(message: Mapping[str, Any]) -> Iterator[Event]:
             yield Failure("the model's last answer was cut off: it was longer than it may be")
 
 
-def _usage(told: Mapping[str, Any], model: str) -> Usage:
+def _usage(told: Told, model: str) -> Usage:
     """Return the usage of one request; a cost of 0 is that of a model without a price."""
     cached = count(told.get("cacheRead"))
     read = count(told.get("input")) + cached + count(told.get("cacheWrite"))

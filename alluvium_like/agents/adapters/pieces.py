@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from alluvium_like.agents.adapters.base import Told
-from alluvium_like.agents.events import Event, FileChange, Message, ToolCall
+from alluvium_like.agents.events import Event, Failure, FileChange, Message, ToolCall
+from alluvium_like.lifecycle import AgentOutcome
 
 API_ERROR: Final = "[API Error: "
 """How gemini and its descendants begin what a provider's refusal says; `]` ends it."""
+NO_ANSWER: Final = Failure("the provider's answer was empty", AgentOutcome.UNREACHABLE)
+"""Such as a page that asks people to log in; the programs take it for an answer."""
 _WRITING: Final = frozenset(
     {"write", "edit", "multiedit", "notebookedit", "write_file", "edit_file", "create_file"}
     | {"replace", "create", "str_replace"}

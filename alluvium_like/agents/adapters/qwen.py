@@ -22,6 +22,7 @@ from alluvium_like.agents.adapters.base import (
     Told,
     complaints_in,
     count,
+    option,
 )
 from alluvium_like.agents.adapters.pieces import API_ERROR, Tools, refusal
 from alluvium_like.agents.complaints import event_of
@@ -56,20 +57,20 @@ class Qwen(Adapter):
         """Run it as one process: started a second time by itself, it would outlive the first."""
         defaults = call.keep("qwen", "defaults.json", text=json.dumps(_DEFAULTS))
         kinds = [kind for name, kind in _KINDS.items() if call.environment.get(name)]
-        chosen = kinds and "--auth-type" not in call.arguments
-        kind = ("--auth-type", kinds[0]) if chosen else ()
-        model = ("-m", call.model) if call.model else ()
-        session = ("--resume", call.session) if call.session else ()
+        kind = kinds[0] if kinds and "--auth-type" not in call.arguments else ""
         return Invocation(
             (
                 *("--yolo", "--output-format", "stream-json"),
-                *(*kind, *model, *session, *call.arguments),
+                *option("--auth-type", kind),
+                *option("-m", call.model),
+                *option("--resume", call.session),
+                *call.arguments,
             ),
             {
                 "QWEN_CODE_NO_RELAUNCH": "true",
                 "QWEN_CODE_SYSTEM_DEFAULTS_PATH": str(defaults),
             },
-            call.prompt.encode(errors="surrogateescape"),
+            call.stdin,
         )
 
     def reader(self, call: Call) -> Reader:

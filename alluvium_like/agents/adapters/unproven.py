@@ -17,6 +17,7 @@ from alluvium_like.agents.adapters.base import (
     complaints_in,
     count,
     dollars,
+    option,
 )
 from alluvium_like.agents.adapters.pieces import Tools
 from alluvium_like.agents.complaints import event_of
@@ -42,11 +43,10 @@ class Goose(_Unproven):
 
     def invoke(self, call: Call) -> Invocation:
         """Run it without a session: it names them by itself."""
-        model = ("--model", call.model) if call.model else ()
         return Invocation(
             (
                 *("run", "-i", str(call.prompt_file), "--output-format", "stream-json"),
-                *("-q", "--no-session", *model, *call.arguments),
+                *("-q", "--no-session", *option("--model", call.model), *call.arguments),
             ),
             {"GOOSE_MODE": "auto", "GOOSE_TELEMETRY_ENABLED": "false"},
         )
@@ -64,14 +64,15 @@ class CursorAgent(_Unproven):
 
     def invoke(self, call: Call) -> Invocation:
         """Run it with the prompt on its standard input."""
-        model = ("--model", call.model) if call.model else ()
-        session = ("--resume", call.session) if call.session else ()
         return Invocation(
             (
                 *("-p", "--output-format", "stream-json", "--force", "--trust"),
-                *("--workspace", str(call.worktree), *model, *session, *call.arguments),
+                *("--workspace", str(call.worktree)),
+                *option("--model", call.model),
+                *option("--resume", call.session),
+                *call.arguments,
             ),
-            stdin=call.prompt.encode(errors="surrogateescape"),
+            stdin=call.stdin,
         )
 
 
@@ -87,12 +88,12 @@ class Copilot(_Unproven):
 
     def invoke(self, call: Call) -> Invocation:
         """Run it with the prompt's file among its arguments, which all can see and have an end."""
-        model = ("--model", call.model) if call.model else ()
-        session = ("--resume", call.session) if call.session else ()
         return Invocation(
             (
                 *("-p", _look_at(call), "--output-format", "json", "--allow-all", "--no-ask-user"),
-                *(*model, *session, *call.arguments),
+                *option("--model", call.model),
+                *option("--resume", call.session),
+                *call.arguments,
             ),
             {"COPILOT_AUTO_UPDATE": "false"},
         )

@@ -13,8 +13,8 @@ import anyio.to_thread
 import structlog
 
 from alluvium_like import messages
-from alluvium_like.agents.evidence import NO_CLAIM, read_claim, read_question
-from alluvium_like.agents.outcome import Judged
+from alluvium_like.agents.evidence import ClaimRead, read_claim, read_question
+from alluvium_like.agents.outcome import NOT_RUN, Judged
 from alluvium_like.deletion import make_movable
 from alluvium_like.errors import AlluviumError, PlaceLost
 from alluvium_like.execution.process import RunEnd, StopRequest
@@ -22,7 +22,7 @@ from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.harvest import Harvest, harvest
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import own_path, place
-from alluvium_like.lifecycle import AgentOutcome, Ending
+from alluvium_like.lifecycle import PARKING, AgentOutcome, Ending
 from alluvium_like.log import get_logger
 from alluvium_like.place import Place
 from alluvium_like.stages.dispatch.prepare import Prepared, prepare
@@ -30,16 +30,19 @@ from alluvium_like.stages.dispatch.running import Running
 from alluvium_like.stages.dispatch.tampering import Given, look_after, look_before
 from alluvium_like.stages.dispatch.verdict import Seen, conclude
 from alluvium_like.stages.parts import Parts
-from alluvium_like.stages.profiles import note_fared
+from alluvium_like.stages.profiles import Chosen, note_fared
 from alluvium_like.task import Task
 from alluvium_like.trouble import Trouble, trouble_of
 from alluvium_like.workspace import SYSTEM_NAME
 
 log = get_logger(__name__)
 
+_SHOW_HOW_IT_FARES = frozenset({Ending.EXITED, Ending.TIMED_OUT, Ending.STALLED})
+"""Endings that are the program's own; what it complained of when somebody stopped it may pass."""
+
 
 async def run_attempt(
-    parts: Parts, task: Task, agent: str, process_gone: Callable[[], None]
+    parts: Parts, task: Task, agent: Chosen, process_gone: Callable[[], None]
 ) -> None:
     """Run one attempt of a task in state running; the row afterwards says what became of it.
 
@@ -52,7 +55,8 @@ async def run_attempt(
             seen = await _run_and_look(parts, task, agent, request, process_gone)
         finally:
             parts.runs.end(task.id)
-        await parts.health.through(lambda: note_fared(parts, agent, seen.fared))
+        if seen.end.ending in _SHOW_HOW_IT_FARES:
+            await parts.health.through(lambda: note_fared(parts, agent.name, seen.fared))
         await conclude(parts, task, seen)
         if seen.work is not None and seen.work.changed:
             await _write_patch(parts, task.id, seen.work)
@@ -61,21 +65,45 @@ async def run_attempt(
 async def _run_and_look(
     parts: Parts,
     task: Task,
-    agent: str,
+    agent: Chosen,
     request: StopRequest,
     process_gone: Callable[[], None],
 ) -> Seen:
-    work, given = None, Given(task.input_seal)
-    fared = Judged(AgentOutcome.CRASHED)
+    seen = await _make_ready(parts, task, agent)
+    if isinstance(seen, Seen):
+        return seen
+    prepared, home, given = seen
+    task = replace(task, input_seal=given.seal)
+    end, fared = await _run(parts, task, prepared, request)
+    process_gone()
+    if end.ending is Ending.EXITED:
+        end = await _excused(parts, end)
+    work = None
+    if end.ending not in (Ending.SHUTDOWN, Ending.MACHINE):
+        given = await parts.health.through(lambda: look_after(parts, task))
+        there = await anyio.to_thread.run_sync(home.is_there)
+        if not there and end.ending is not Ending.CANCELLED:
+            end = replace(end, ending=Ending.HELD)
+            given = Given(task.input_seal, messages.folder_gone(task.id))
+        work = await _take_in(parts, task, prepared, failed=_failed(end, fared))
+        if work.problem:
+            work = await _keep_workshop(parts, task, prepared, work)
+    await _clear_away(parts, prepared.workshop, whole=work is None or not work.problem)
+    return Seen(agent, end, fared, given, work, *await _read_words(parts, task))
+
+
+async def _make_ready(
+    parts: Parts, task: Task, agent: Chosen
+) -> tuple[Prepared, Place, Given] | Seen:
+    """Prepare an attempt; where it cannot be started, return how it ended."""
+    given = Given(task.input_seal)
     try:
         await parts.mend()
         given = await look_before(parts, task)
         if given.alarm:
-            end = RunEnd(Ending.HELD, None, given.alarm, 0.0, 0)
-            return Seen(agent, end, fared, None, NO_CLAIM, None, given)
+            return Seen(agent, RunEnd(Ending.HELD, None, given.alarm, 0.0, 0), NOT_RUN, given)
         if given.seal != task.input_seal:
             await parts.store.write("seal_input", id=task.id, input_seal=given.seal)
-            task = replace(task, input_seal=given.seal)
         prepared = await prepare(parts, task, agent)
         home = await anyio.to_thread.run_sync(Place.of, parts.workspace.task(task.id).root)
     except (AlluviumError, OSError) as error:
@@ -84,27 +112,23 @@ async def _run_and_look(
             log.exception("attempt_not_prepared")
         end = RunEnd(ending, None, f"could not be prepared: {error}", 0.0, 0)
         await _clear_away(parts, parts.workshop(task.id), whole=False)
-    else:
-        end, fared = await _run(parts, task, prepared, request)
-        process_gone()
-        if end.ending is Ending.EXITED:
-            end = await _excused(parts, end)
-        if end.ending not in (Ending.SHUTDOWN, Ending.MACHINE):
-            given = await parts.health.through(lambda: look_after(parts, task))
-            there = await anyio.to_thread.run_sync(home.is_there)
-            if not there and end.ending is not Ending.CANCELLED:
-                end = replace(end, ending=Ending.HELD)
-                given = Given(task.input_seal, messages.folder_gone(task.id))
-            failed = end.ending is not Ending.EXITED or fared.outcome is not AgentOutcome.OK
-            work = await _take_in(parts, task, prepared, failed=failed)
-        if work is not None and work.problem:
-            work = await _keep_workshop(parts, task, prepared, work)
-        await _clear_away(parts, prepared.workshop, whole=work is None or not work.problem)
-    agent_dir = parts.workspace.task(task.id).agent
-    claim, question = await parts.health.through(
-        lambda: anyio.to_thread.run_sync(lambda: (read_claim(agent_dir), read_question(agent_dir)))
+        return Seen(agent, end, NOT_RUN, given)
+    return prepared, home, given
+
+
+async def _read_words(parts: Parts, task: Task) -> tuple[ClaimRead, str | None]:
+    """Read what the agent says of its work, and what it asks."""
+    folder = parts.workspace.task(task.id).agent
+    return await parts.health.through(
+        lambda: anyio.to_thread.run_sync(lambda: (read_claim(folder), read_question(folder)))
     )
-    return Seen(agent, end, fared, work, claim, question, given)
+
+
+def _failed(end: RunEnd, fared: Judged) -> bool:
+    """Tell whether an attempt counts as failed; one that could not go on keeps its work."""
+    if end.ending is Ending.BUDGET or fared.outcome in PARKING:
+        return False
+    return end.ending is not Ending.EXITED or fared.outcome is not AgentOutcome.OK
 
 
 async def _excused(parts: Parts, end: RunEnd) -> RunEnd:
@@ -182,7 +206,7 @@ async def _run(
         if not parts.health.tell(error):
             raise
         end = RunEnd(Ending.MACHINE, None, f"could not be started: {error}", 0.0, 0)
-        return end, Judged(AgentOutcome.CRASHED)
+        return end, NOT_RUN
     log.info(
         "attempt_ended",
         ending=end.ending,

@@ -15,12 +15,13 @@ from alluvium_like.config import Config
 from alluvium_like.errors import AlluviumError, StaleTransition, reason_of
 from alluvium_like.lifecycle import Condition, Ending, State
 from alluvium_like.log import get_logger
+from alluvium_like.masking import mask
 from alluvium_like.stages.dispatch.attempt import run_attempt
 from alluvium_like.stages.dispatch.spending import day_used_up
 from alluvium_like.stages.dispatch.verdict import longest_pause
 from alluvium_like.stages.lost import queue_again
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts
-from alluvium_like.stages.profiles import park_for_today, profiles_now
+from alluvium_like.stages.profiles import Chosen, park_for_today, profiles_now
 from alluvium_like.task import Task
 
 log = get_logger(__name__)
@@ -91,7 +92,7 @@ class Dispatch:
                 await queue_again(self._parts.store, task, Ending.MACHINE, _NOBODY_HOLDS_IT)
         self._in_doubt = False
 
-    async def _take_next(self) -> tuple[Task, str] | None:
+    async def _take_next(self) -> tuple[Task, Chosen] | None:
         """Begin the attempt that is due first, of a task whose agent can work now."""
         store, config = self._parts.store, self._parts.settings.current
         far = utc_after(longest_pause(config.profiles.values()))
@@ -101,16 +102,16 @@ class Dispatch:
             agent = profiles.working(task.agent) if task else None
             if task is None or agent is None:
                 return None
-            if over := await day_used_up(self._parts, agent):
-                await park_for_today(self._parts, agent, over)
+            if over := await day_used_up(self._parts, agent.name):
+                await park_for_today(self._parts, agent.name, over)
                 continue
             try:
                 async with store.transaction("attempt_begun") as tx:
-                    return await tx.start_attempt(task, agent), agent
+                    return await tx.start_attempt(task, agent.name), agent
             except StaleTransition:
                 continue
 
-    async def _attempt(self, task: Task, agent: str) -> None:
+    async def _attempt(self, task: Task, agent: Chosen) -> None:
         released = False
 
         def release_slot() -> None:
@@ -136,7 +137,8 @@ class Dispatch:
 
     async def _put_to_person(self, task: Task, error: Exception) -> None:
         """Hold a task that the daemon itself stumbled over; else it would again at every start."""
-        reason = f"the daemon stumbled over this attempt: {reason_of(error)}; see logs/daemon.jsonl"
+        why = mask(reason_of(error))
+        reason = f"the daemon stumbled over this attempt: {why}; see logs/daemon.jsonl"
         try:
             async with self._parts.store.transaction("attempt_broke") as tx:
                 held = await tx.get(task.id)

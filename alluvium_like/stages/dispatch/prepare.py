@@ -7,7 +7,6 @@ conflict is left in the worktree for the agent.
 
 import json
 import os
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import anyio.to_thread
 
 from alluvium_like import messages
-from alluvium_like.agents.adapters.base import Call
 from alluvium_like.agents.command import AttemptPlaces
 from alluvium_like.agents.events import Usage
 from alluvium_like.agents.evidence import give, prepare_agent_dir, put_aside
@@ -25,6 +23,7 @@ from alluvium_like.agents.prompt import (
     render_continuation,
     render_prompt,
 )
+from alluvium_like.config.agents import Profile
 from alluvium_like.errors import ConfigError, RepositoryError
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunSpec
@@ -32,10 +31,11 @@ from alluvium_like.gitrepo.harvest import Start
 from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.gitrepo.workshop import Source, Workshop, merge_into_tree
 from alluvium_like.guarded import drop_halves, own_path, place
-from alluvium_like.lifecycle import PARKING, AgentOutcome, Ending
 from alluvium_like.masking import mask
-from alluvium_like.stages.dispatch.worker import Worker, adapter_of, environment_of
+from alluvium_like.stages.dispatch.history import Known, was_cut_off
+from alluvium_like.stages.dispatch.worker import Worker, environment_of, worker_of
 from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.profiles import Chosen
 from alluvium_like.task import Attempt, Task, display_name
 
 
@@ -43,7 +43,7 @@ from alluvium_like.task import Attempt, Task, display_name
 class Prepared:
     """An attempt that can be started; `base` is the landed base that it is given.
 
-    `spec` lacks what is run, which `worker` says.
+    `spec` lacks what is run, which `worker` says; it is to go on with `session` if it can.
     """
 
     spec: RunSpec
@@ -53,56 +53,18 @@ class Prepared:
     start: Start
     base: str
     transcript: Path
+    session: str
+    told: Usage
+    """What runs with that session have told to have used."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of a task that an agent is to go on with."""
-
-    agent: str
-    answers: list[tuple[str, str]]
-    earlier: list[Attempt]
-
-    def session_of(self, agent: str) -> str:
-        """Return the session to go on with: that of the last attempt which had one."""
-        for attempt in reversed(self.earlier):
-            if attempt.session:
-                usable = attempt.agent == agent and attempt.outcome != AgentOutcome.CONTEXT
-                return attempt.session if usable else ""
-        return ""
-
-    def told_in(self, session: str) -> Usage:
-        """Return what all attempts with a session have told to have used."""
-        told = Usage()
-        for attempt in self.earlier:
-            if attempt.session == session:
-                told = told.plus(
-                    Usage(
-                        attempt.input_tokens or 0,
-                        attempt.cached_tokens or 0,
-                        attempt.output_tokens or 0,
-                    )
-                )
-        return told
-
-
-def was_cut_off(earlier: Sequence[Attempt]) -> bool:
-    """Tell whether an attempt was ended before it was through, and none was through since."""
-    for attempt in reversed(earlier):
-        if attempt.outcome in PARKING or attempt.ending == Ending.BUDGET:
-            return True
-        if attempt.ending == Ending.EXITED and attempt.outcome == AgentOutcome.OK:
-            return False
-    return False
-
-
-async def prepare(parts: Parts, task: Task, agent: str) -> Prepared:
+async def prepare(parts: Parts, task: Task, agent: Chosen) -> Prepared:
     """Make everything that an attempt by `agent` needs.
 
     Raises GitFailed, ConfigError, RepositoryError or OSError.
     """
-    if agent not in parts.settings.current.profiles:
-        raise ConfigError([f"config.toml has no agent '{agent}', which this task names"])
+    if agent.profile is None:
+        raise ConfigError([f"config.toml has no agent '{agent.name}', which this task names"])
     with suppress(RepositoryError):  # the base is not there now: the lane says so, and waits
         if await parts.integration.refresh():
             parts.wakes.integrate.set()
@@ -116,10 +78,15 @@ async def prepare(parts: Parts, task: Task, agent: str) -> Prepared:
     if start.merge:
         await merge_into_tree(parts.git, workshop, start.merge, user)
     earlier = await parts.store.attempts(task.id)
-    known = _Known(agent, await parts.store.answers(task.id), earlier[: task.attempt - 1])
-    spec, worker = await anyio.to_thread.run_sync(_write, parts, task, workshop, known)
+    answers = await parts.store.answers(task.id)
+    continues = task.start_from == "branch"
+    known = Known(agent.name, continues, answers, earlier[: task.attempt - 1])
+    spec, worker = await anyio.to_thread.run_sync(
+        _write, parts, task, workshop, agent.profile, known
+    )
     transcript = parts.workspace.task(task.id).attempt(task.attempt) / "transcript.jsonl"
-    return Prepared(spec, worker, workshop, source, start, base, transcript)
+    given = known.session, known.told
+    return Prepared(spec, worker, workshop, source, start, base, transcript, *given)
 
 
 async def _choose_start(parts: Parts, task: Task) -> Start:
@@ -155,9 +122,10 @@ async def _with_conflict(parts: Parts, head: str, base: str) -> Start:
     return Start(head, base, merged if isinstance(merged, Conflict) else None)
 
 
-def _write(parts: Parts, task: Task, workshop: Workshop, known: _Known) -> tuple[RunSpec, Worker]:
+def _write(
+    parts: Parts, task: Task, workshop: Workshop, profile: Profile, known: Known
+) -> tuple[RunSpec, Worker]:
     """Write what the attempt is given, and say how it is run."""
-    profile = parts.settings.current.profiles[known.agent]
     folder = parts.workspace.task(task.id)
     places = AttemptPlaces(
         task_id=task.id,
@@ -178,27 +146,14 @@ def _write(parts: Parts, task: Task, workshop: Workshop, known: _Known) -> tuple
     news = News(
         title=task.name,
         revision=task.revision_round > 0,
-        cut_off=task.start_from == "branch" and was_cut_off(known.earlier),
+        cut_off=known.continues and was_cut_off(known.earlier),
         answers=known.answers,
     )
     inputs = _inventory(folder.input)
     prompt = render_prompt(_template(parts), places, news, inputs=inputs)
-    give(folder.agent, folder.prompt.name, mask(prompt))
-    call = Call(
-        worktree=workshop.tree,
-        prompt=prompt,
-        prompt_file=folder.prompt,
-        home=folder.agent / "sessions",
-        arguments=profile.arguments,
-        model=profile.model,
-        environment=environment,
-    )
+    give(folder.agent, folder.prompt.name, mask(prompt, keep=places.values().values()))
     continuation = render_continuation(places, news)
-    worker = Worker(
-        known.agent, profile, adapter_of(profile), places, call, continuation, environment
-    )
-    if task.start_from == "branch" and (session := known.session_of(known.agent)):
-        worker = worker.with_session(session, known.told_in(session))
+    worker = worker_of(known.agent, profile, places, environment, prompt, continuation)
     output = folder.attempt(task.attempt)
     spec = RunSpec(
         argv=[],
@@ -212,7 +167,7 @@ def _write(parts: Parts, task: Task, workshop: Workshop, known: _Known) -> tuple
         stall_seconds=profile.stall_seconds,
         grace_seconds=parts.settings.current.safety.shutdown_grace_seconds,
     )
-    filled = worker.fill(spec, None)
+    filled = worker.with_session(known.session, known.told).fill(spec, None)
     command = {
         "agent": known.agent,
         "argv": [mask(word) for word in filled.argv],

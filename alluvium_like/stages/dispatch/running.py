@@ -4,26 +4,28 @@ While it runs, what it tells is taken in as it comes: tokens and cost go to the 
 budget that is reached ends the run at once, or keeps it from starting; but one that has told of a
 good end is left to end. A provider that refuses for a short time is waited for within the attempt's
 deadline, longer each time, with the worktree as it is; the program goes on with its own session
-where it can.
+where it can. One whose session is gone begins a new one within the attempt, and is told everything.
 """
 
 import asyncio
 import math
 from dataclasses import replace
-from functools import partial
+from functools import reduce
 
 import anyio
 from anyio import to_thread
 
+from alluvium_like import messages
 from alluvium_like.agents.events import Usage
-from alluvium_like.agents.outcome import Judged, judge_exit, judge_run
-from alluvium_like.agents.prices import CostSource, cost_of
+from alluvium_like.agents.outcome import NOT_RUN, Judged, judge
+from alluvium_like.agents.prices import CostSource, cost_of_all
 from alluvium_like.agents.record import Record
 from alluvium_like.clock import monotonic, time_of_day
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
 from alluvium_like.lifecycle import AgentOutcome, Ending
 from alluvium_like.log import get_logger
+from alluvium_like.masking import mask
 from alluvium_like.stages.dispatch.prepare import Prepared
 from alluvium_like.stages.dispatch.spending import reached
 from alluvium_like.stages.dispatch.worker import Worker
@@ -49,71 +51,55 @@ class Running:
         self._prepared = prepared
         self._worker: Worker = prepared.worker
         self._request = request
-        self._before = Usage()
+        self._ended: list[Usage] = []
         self._told = Usage()
+        self._session = prepared.session
+        self._session_noted = ""
         self._changed = Wake()
         self._record: Record | None = None
-        self._over = ""
+        self._why_stopped = ""
+        """Why it was stopped, in words."""
 
     async def run(self) -> tuple[RunEnd, Judged]:
         """Run the program until it has come to something. Raises what storing its start raises."""
-        spec, session = self._prepared.spec, self._worker.call.session
+        spec = self._prepared.spec
         deadline = monotonic() + spec.timeout_seconds
-        judged, bursts = Judged(AgentOutcome.CRASHED), 0
+        judged, bursts = NOT_RUN, 0
         while True:
             await self._look_at_budgets()
             if self._request.ending is not None:
-                return RunEnd(self._request.ending, None, self._over, 0.0, 0), judged
-            worker = self._worker.with_session(session, self._before)
+                return RunEnd(self._request.ending, None, self._why_stopped, 0.0, 0), judged
+            worker = self._worker.with_session(self._session, self._told_with_session())
             self._record = record = self._new_record(worker)
             left = replace(spec, timeout_seconds=deadline - monotonic())
             end = await self._run_once(await to_thread.run_sync(worker.fill, left, record))
+            if self._why_stopped:
+                end = replace(end, reason=self._why_stopped)
             if record is not None:
                 await to_thread.run_sync(record.finish)
-            self._before, self._told = self._before.plus(self._told), Usage()
-            await self._parts.health.through(self._store_usage)
-            judged = await self._judge(end, record)
-            session = record.session if record else ""
+            self._ended, self._told = [*self._ended, self._told], Usage()
+            await self._parts.health.through(self._store_told)
+            judged = judge(end, record)
+            if _lost_its_session(worker, end, judged, record):
+                log.warning("session_lost", reason=judged.reason)
+                self._session = ""
+                continue
             pause, bursts = _burst_seconds(judged, bursts), bursts + 1
-            if pause > deadline - monotonic() or self._request.requested.is_set():
-                if end.ending is Ending.BUDGET:
-                    end = replace(end, reason=self._over)
+            left_then = deadline - monotonic() - pause
+            if left_then < spec.timeout_seconds / 2 or self._request.requested.is_set():
                 return end, judged
             log.info("burst_waited_for", seconds=round(pause), reason=judged.reason)
             with anyio.move_on_after(pause):
                 await self._request.requested.wait()
 
     def _new_record(self, worker: Worker) -> Record | None:
-        if worker.adapter is None:
-            return None
         loop = asyncio.get_running_loop()
 
         def told(usage: Usage) -> None:
             self._told = usage
             loop.call_soon_threadsafe(self._changed.set)
 
-        reader = worker.adapter.reader(worker.call)
-        return Record(reader, self._prepared.transcript, told)
-
-    async def _judge(self, end: RunEnd, record: Record | None) -> Judged:
-        if record is None:
-            return judge_exit(end.ending, end.exit_code, end.reason)
-        if record.session and self._worker.can_resume:
-            await self._parts.health.through(partial(self._note_session, record.session))
-        adapter = self._worker.adapter
-        return judge_run(
-            end.ending,
-            end.exit_code,
-            record,
-            needs_end=adapter is not None and adapter.needs_end,
-            words=end.reason,
-        )
-
-    async def _note_session(self, session: str) -> None:
-        task = self._task
-        await self._parts.store.write(
-            "note_session", task_id=task.id, number=task.attempt, session=session
-        )
+        return worker.record(self._prepared.transcript, told)
 
     async def _run_once(self, spec: RunSpec) -> RunEnd:
         """Run the program, and keep the attempt's row and its budgets meanwhile."""
@@ -131,39 +117,52 @@ class Running:
 
     async def _watch(self) -> None:
         patience = min(self._prepared.spec.stall_seconds or math.inf, _PATIENCE_SECONDS)
-        while not self._over:
+        while not self._why_stopped:
             try:
                 await self._look_at_budgets()
             except Exception as error:
                 if not self._parts.health.tell(error):
                     log.exception("budgets_not_looked_at")
             await self._changed.wait(patience / 2)
-            refused = self._record.refused_since if self._record else None
-            if refused is not None and monotonic() - refused > patience:
-                log.warning("provider_refuses", seconds=round(monotonic() - refused))
-                self._request.stop(Ending.STALLED)
+            refused = self._record.refused_seconds if self._record else 0.0
+            if refused > patience:
+                self._stop(Ending.STALLED, messages.refused_all_the_time(refused))
 
     async def _look_at_budgets(self) -> None:
-        spent, source = await self._store_usage()
+        spent, source = await self._store_told()
         task, name = self._task, self._worker.name
-        over = await reached(self._parts, task.id, task.attempt, name, spent, source)
         end = self._record.end if self._record else None
-        if over and not (end and end.ok):
-            self._over = over
-            log.warning("budget_reached", reason=self._over)
-            self._request.stop(Ending.BUDGET)
+        if end is not None and end.ok:
+            return
+        known = source is not CostSource.UNKNOWN or self._worker.costs_at_end
+        if over := await reached(
+            self._parts, task.id, task.attempt, name, spent, costs_known=known
+        ):
+            self._stop(Ending.BUDGET, over)
 
-    async def _store_usage(self) -> tuple[Spent, CostSource]:
-        usage = self._before.plus(self._told)
+    def _stop(self, ending: Ending, reason: str) -> None:
+        self._why_stopped = reason
+        log.warning("attempt_stopped", ending=ending, reason=reason)
+        self._request.stop(ending)
+
+    def _told_with_session(self) -> Usage:
+        known = self._prepared.told if self._session == self._prepared.session else Usage()
+        return reduce(Usage.plus, self._ended, known)
+
+    async def _store_told(self) -> tuple[Spent, CostSource]:
+        """Store the session and what has been used so far; return the latter."""
+        await self._store_session()
+        runs = [run for run in (*self._ended, self._told) if run.tokens or run.cost is not None]
+        usage = reduce(Usage.plus, runs, Usage())
         model = usage.model or self._worker.profile.model
-        cost, source = cost_of(usage, model, self._parts.settings.current.prices)
-        known = bool(usage.tokens) or usage.cost is not None
-        if known:
+        prices = self._parts.settings.current.prices
+        cost, source = cost_of_all(runs, model, prices)
+        if runs:
             await self._parts.store.write(
                 "note_usage",
                 task_id=self._task.id,
                 number=self._task.attempt,
-                model=model,
+                model=mask(model),
                 input_tokens=usage.input_tokens,
                 cached_tokens=usage.cached_tokens,
                 output_tokens=usage.output_tokens,
@@ -171,6 +170,15 @@ class Running:
                 cost_source=source,
             )
         return Spent(usage.tokens, cost or 0.0), source
+
+    async def _store_session(self) -> None:
+        told = self._record.session if self._record else ""
+        if not told or told == self._session_noted or not self._worker.can_resume:
+            return
+        await self._parts.store.write(
+            "note_session", task_id=self._task.id, number=self._task.attempt, session=told
+        )
+        self._session = self._session_noted = told
 
     async def _store_start(self, identity: ProcessIdentity) -> None:
         start, task = self._prepared.start, self._task
@@ -191,6 +199,13 @@ class Running:
                 start_merge=start.merge,
                 base_commit=self._prepared.base,
             )
+
+
+def _lost_its_session(worker: Worker, end: RunEnd, judged: Judged, record: Record | None) -> bool:
+    """Tell whether a program that was to go on with a session failed at once: it is gone."""
+    if not worker.call.session or record is None or end.ending is not Ending.EXITED:
+        return False
+    return judged.outcome is AgentOutcome.CRASHED and not record.did_something
 
 
 def _burst_seconds(judged: Judged, before: int) -> float:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import reduce
 from typing import Final
 
-from alluvium_like.agents.prices import CostSource
 from alluvium_like.config import Config
 from alluvium_like.config.agents import Limits
 from alluvium_like.stages.parts import Parts
@@ -22,55 +21,62 @@ _NOTHING: Final = Spent()
 async def day_used_up(parts: Parts, agent: str) -> str:
     """Return which budget of the day an agent has none left of, empty where it may work."""
     config = parts.settings.current
-    if agent not in config.profiles or not _limits_days(config):
+    if agent not in config.profiles or not _days_are_limited(config):
         return ""
-    spent = await parts.store.spent_since(today())
-    return next(_days_reached(config, agent, spent), "")
+    return _over_a_day(config, agent, await parts.store.spent_since(today()))
 
 
 async def reached(
-    parts: Parts, task_id: str, attempt: int, agent: str, now: Spent, source: CostSource
+    parts: Parts, task_id: str, attempt: int, agent: str, now: Spent, *, costs_known: bool
 ) -> str:
     """Return which budget an attempt has reached, empty while there is none.
 
-    Its own row and those of the others that run hold what they have used so far.
+    Its own row and those of the others that run hold what they have used so far. `costs_known`:
+    what the tokens so far cost is known, or will be told.
     """
     config = parts.settings.current
     limits = (config.profiles.get(agent, Limits()), config.budget)
-    if now.tokens and source is CostSource.UNKNOWN and any(_limits_cost(each) for each in limits):
+    if now.tokens and not costs_known and any(each.limit_costs for each in limits):
         return "a limit of cost is set, but nobody knows what this model costs; see [prices]"
-    if any(each.max_cost or each.max_tokens for each in limits):
-        spent = (await parts.store.spent_by_task(task_id, attempt)).plus(now)
-        for each in limits:
-            for words in _over("the task", spent, each.max_cost, each.max_tokens):
-                return f"{words}; an answer allows as much again"
-    if _limits_days(config):
-        return next(_days_reached(config, agent, await parts.store.spent_since(today())), "")
+    if any(each.limit_tasks for each in limits):
+        spent = await parts.store.spent_by_task(task_id, attempt)
+        spent[agent] = spent.get(agent, _NOTHING).plus(now)
+        if words := _over_a_task(config, agent, spent):
+            return words
+    if _days_are_limited(config):
+        return _over_a_day(config, agent, await parts.store.spent_since(today()))
     return ""
 
 
-def _limits_cost(limits: Limits) -> bool:
-    return bool(limits.max_cost or limits.max_cost_per_day)
+def _days_are_limited(config: Config) -> bool:
+    return any(each.limit_days for each in (config.budget, *config.profiles.values()))
 
 
-def _limits_days(config: Config) -> bool:
-    everybody = (config.budget, *config.profiles.values())
-    return any(each.max_cost_per_day or each.max_tokens_per_day for each in everybody)
+def _over_a_task(config: Config, agent: str, spent: dict[str, Spent]) -> str:
+    for who, used, limits in _who_may(config, agent, spent):
+        if words := _over(used, limits.max_cost, limits.max_tokens):
+            return f"{who} used {words} for the task; an answer allows as much again"
+    return ""
 
 
-def _days_reached(config: Config, agent: str, spent: dict[str, Spent]) -> Iterator[str]:
-    total = reduce(Spent.plus, spent.values(), _NOTHING)
-    for who, used, limits in (
-        (agent, spent.get(agent, _NOTHING), config.profiles.get(agent, Limits())),
-        ("all agents together", total, config.budget),
-    ):
-        per_day = limits.max_cost_per_day, limits.max_tokens_per_day
-        for words in _over(who, used, *per_day):
-            yield f"{words} today (UTC)"
+def _over_a_day(config: Config, agent: str, spent: dict[str, Spent]) -> str:
+    for who, used, limits in _who_may(config, agent, spent):
+        if words := _over(used, limits.max_cost_per_day, limits.max_tokens_per_day):
+            return f"{who} used {words} today (UTC)"
+    return ""
 
 
-def _over(who: str, spent: Spent, cost: float, tokens: int) -> Iterator[str]:
+def _who_may(
+    config: Config, agent: str, spent: dict[str, Spent]
+) -> Iterator[tuple[str, Spent, Limits]]:
+    """Yield an agent and all of them together, with what each has used and may use."""
+    yield agent, spent.get(agent, _NOTHING), config.profiles.get(agent, Limits())
+    yield "all agents together", reduce(Spent.plus, spent.values(), _NOTHING), config.budget
+
+
+def _over(spent: Spent, cost: float, tokens: int) -> str:
     if cost and spent.cost >= cost:
-        yield f"{who} used {spent.cost:.2f} of {cost:.2f} US dollars"
+        return f"{spent.cost:.2f} of {cost:.2f} US dollars"
     if tokens and spent.tokens >= tokens:
-        yield f"{who} used {spent.tokens:_} of {tokens:_} tokens"
+        return f"{spent.tokens:_} of {tokens:_} tokens"
+    return ""

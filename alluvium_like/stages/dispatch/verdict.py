@@ -1,13 +1,13 @@
 """What an ended attempt means for its task: judged by the table, stored in one transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import assert_never
 
 from alluvium_like import messages
-from alluvium_like.agents.evidence import ClaimRead
+from alluvium_like.agents.evidence import NO_CLAIM, ClaimRead
 from alluvium_like.agents.outcome import Judged
 from alluvium_like.clock import utc_after
 from alluvium_like.config.agents import Profile
@@ -26,15 +26,18 @@ from alluvium_like.lifecycle import (
 )
 from alluvium_like.log import get_logger
 from alluvium_like.masking import mask
-from alluvium_like.stages.dispatch.prepare import was_cut_off
+from alluvium_like.stages.dispatch.history import refusals, was_cut_off
 from alluvium_like.stages.dispatch.tampering import Given
 from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.profiles import Chosen
 from alluvium_like.store.transaction import Transaction
-from alluvium_like.task import Task
+from alluvium_like.task import Attempt, Task
 
 log = get_logger(__name__)
 
 _LONGEST_PAUSE = timedelta(hours=1)
+_MOST_REFUSALS = 5
+"""So often in a row a task's attempts may end uncounted while others of its agent go well."""
 _ASKS = "the agent asks a person"
 
 
@@ -42,30 +45,33 @@ _ASKS = "the agent asks a person"
 class Seen:
     """What was seen of an ended attempt; `work` is None where Git was not looked at.
 
-    `given`: what the task had been given, looked at after the attempt, or instead of it. `fared`:
-    how `agent`'s program fared.
+    `fared`: how `agent`'s program fared. `given`: what the task had been given, looked at after the
+    attempt, or instead of it.
     """
 
-    agent: str
+    agent: Chosen
     end: RunEnd
     fared: Judged
-    work: Harvest | None
-    claim: ClaimRead
-    question: str | None
     given: Given
+    work: Harvest | None = None
+    claim: ClaimRead = NO_CLAIM
+    question: str | None = None
 
 
 async def conclude(parts: Parts, task: Task, seen: Seen) -> None:
     """End an attempt in the store, and its task's turn with it; one transaction."""
     end, work = seen.end, seen.work
-    earlier = await parts.health.through(lambda: parts.store.attempts(task.id))
-    unfinished = bool(task.head_commit) and was_cut_off(earlier[: task.attempt - 1])
+    attempts = await parts.health.through(lambda: parts.store.attempts(task.id))
+    earlier = attempts[: task.attempt - 1]
+    unfinished = bool(task.head_commit) and was_cut_off(earlier)
+    provoked = await parts.health.through(lambda: _is_provoked(parts, seen, earlier))
     verdict = judge_attempt(
         AttemptFacts(
             ending=end.ending,
             exit_code=end.exit_code,
             outcome=seen.fared.outcome,
             unfinished=unfinished,
+            provoked=provoked,
             claim=seen.claim.claim,
             asked_human=seen.question is not None,
             changed=bool(work and work.changed),
@@ -122,7 +128,7 @@ async def _move(
         case AttemptVerdict.NOOP:
             await step(to=State.DONE, outcome=Outcome.NOOP, summary=summary)
         case AttemptVerdict.ASK_HUMAN:
-            asks = _asks(seen) or (work.problem if work else "") or summary
+            asks = _asks(seen) or summary
             question = seen.question or asks
             question = mask("\n\n".join(filter(None, (seen.given.alarm, question))))
             head = _taken(task, work)
@@ -136,23 +142,34 @@ async def _move(
         case AttemptVerdict.FAILED:
             await step(to=State.FAILED)
         case AttemptVerdict.RETRY:
-            profile = parts.settings.current.profiles.get(seen.agent, Profile())
+            profile = seen.agent.profile or Profile()
             failures = task.failures + 1
             if failures > profile.retries:
                 await step(to=State.FAILED, failures=failures)
             else:
                 due = utc_after(_pause_before(failures, profile.retry_delay_seconds))
                 await step(to=State.QUEUED, failures=failures, not_before=due)
-        case AttemptVerdict.AGAIN_UNCOUNTED if work is not None and work.changed:
-            await step(to=State.QUEUED, head_commit=_taken(task, work), start_from="branch")
         case AttemptVerdict.AGAIN_UNCOUNTED if seen.fared.outcome in PARKING:
-            await step(to=State.QUEUED, start_from=task.start_from)
+            kept = work is not None and work.changed
+            await step(
+                to=State.QUEUED,
+                head_commit=_taken(task, work),
+                start_from="branch" if kept else task.start_from,
+            )
         case AttemptVerdict.AGAIN_UNCOUNTED:
             await step(to=State.QUEUED)
         case AttemptVerdict.CANCELLED:
             await step(to=State.CANCELLED)
         case _:
             assert_never(verdict)
+
+
+async def _is_provoked(parts: Parts, seen: Seen, earlier: Sequence[Attempt]) -> bool:
+    """Tell whether its agent's provider refuses this very task: others went well meanwhile."""
+    refused = refusals(earlier, seen.agent.name) if seen.fared.outcome in PARKING else []
+    if len(refused) + 1 < _MOST_REFUSALS:
+        return False
+    return await parts.store.worked_since(seen.agent.name, refused[-1].started_at)
 
 
 def longest_pause(profiles: Iterable[Profile]) -> timedelta:
@@ -177,11 +194,15 @@ def _taken(task: Task, work: Harvest | None) -> str:
 
 
 def _asks(seen: Seen) -> str:
-    """Return what a person is asked where it is about the agent itself."""
+    """Return what a person is asked where the agent itself asks nothing."""
     if seen.end.ending is Ending.BUDGET:
-        return messages.budget_reached(seen.end.reason)
+        return messages.budget_reached(seen.end.reason, seen.work.unresolved if seen.work else "")
+    if seen.work is not None and seen.work.problem:
+        return seen.work.problem
     if seen.fared.outcome is AgentOutcome.REFUSED:
         return messages.agent_fared(seen.fared.outcome, seen.fared.reason)
+    if seen.fared.outcome in PARKING:
+        return messages.refused_again(_MOST_REFUSALS, seen.fared.reason)
     return ""
 
 
@@ -195,8 +216,7 @@ def _reason(verdict: AttemptVerdict, seen: Seen) -> str:
         case AttemptVerdict.NOOP:
             return "; ".join(filter(None, ("the agent changed nothing in the repository", notes)))
         case AttemptVerdict.ASK_HUMAN:
-            problem = seen.given.alarm or (work.problem if work else "")
-            return problem or _asks(seen) or _ASKS
+            return seen.given.alarm or _asks(seen) or _ASKS
         case AttemptVerdict.FAILED:
             return f"the agent says that it failed: {claim.summary or 'no reason given'}"
         case AttemptVerdict.RETRY:

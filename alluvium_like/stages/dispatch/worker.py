@@ -1,26 +1,34 @@
 """What works on one attempt: a profile of the configuration, ready to be run.
 
 The environment is built from nothing; what is passed on of the daemon's own is remembered as secret
-before anything can print it.
+at the daemon's start, before anything can print it.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from alluvium_like.agents.adapters import ADAPTERS
 from alluvium_like.agents.adapters.base import Adapter, Call
-from alluvium_like.agents.command import AttemptPlaces, build_command, build_environment
+from alluvium_like.agents.command import (
+    AttemptPlaces,
+    base_environment,
+    build_command,
+    build_environment,
+)
 from alluvium_like.agents.events import Usage
 from alluvium_like.agents.record import Record
 from alluvium_like.config.agents import Profile
 from alluvium_like.execution.process import RunSpec
 from alluvium_like.masking import remember
 
-_SECRET_NAME: Final = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
+_SECRET_NAME: Final = re.compile(
+    r"key|token|secret|passw|credential|auth(?!ors?(_|$))", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +41,32 @@ class Worker:
     places: AttemptPlaces
     call: Call
     continuation: str
-    environment: Mapping[str, str]
 
     @property
     def can_resume(self) -> bool:
         """Tell whether its program can go on with a session."""
         return self.profile.resume and self.adapter is not None and self.adapter.resumes
 
+    @property
+    def costs_at_end(self) -> bool:
+        """Tell whether its program says what it costs, but not before its end."""
+        return self.adapter is not None and self.adapter.costs_at_end
+
     def with_session(self, session: str, told: Usage) -> "Worker":
         """Return it with a session to go on with, if its program can; a new one otherwise.
 
-        `told` is what runs of it have told to have used and this worker does not know of yet.
+        `told` is what earlier runs with it have told to have used.
         """
         if not session or not self.can_resume:
             return self
-        if session == self.call.session:
-            told = self.call.told.plus(told)
         call = replace(self.call, session=session, told=told, prompt=self.continuation)
         return replace(self, call=call)
+
+    def record(self, transcript: Path, on_usage: Callable[[Usage], None]) -> Record | None:
+        """Return what takes in what its program tells, None where nobody can read that."""
+        if self.adapter is None:
+            return None
+        return Record(self.adapter.reader(self.call), transcript, on_usage)
 
     def fill(self, spec: RunSpec, record: Record | None) -> RunSpec:
         """Say in a run what is run and what is told to it. Raises OSError."""
@@ -58,19 +74,40 @@ class Worker:
             return replace(
                 spec,
                 argv=build_command(self.profile.command_line, self.places),
-                environment=dict(self.environment),
-                stdin=self.call.prompt.encode(errors="surrogateescape"),
+                environment=dict(self.call.environment),
+                stdin=self.call.stdin,
             )
         invocation = self.adapter.invoke(self.call)
         program = self.profile.command_line or (self.adapter.program,)
         return replace(
             spec,
             argv=[*build_command(program, self.places), *invocation.arguments],
-            environment={**invocation.environment, **self.environment},
+            environment={**invocation.environment, **self.call.environment},
             stdin=invocation.stdin,
             on_line=partial(record.take_line, error=False) if record else None,
             on_error_line=partial(record.take_line, error=True) if record else None,
         )
+
+
+def worker_of(
+    name: str,
+    profile: Profile,
+    places: AttemptPlaces,
+    environment: Mapping[str, str],
+    prompt: str,
+    continuation: str = "",
+) -> Worker:
+    """Make a profile ready for one attempt. `continuation`: what a session is told that goes on."""
+    call = Call(
+        worktree=places.worktree,
+        prompt=prompt,
+        prompt_file=places.prompt_file,
+        home=places.agent_dir / "sessions",
+        arguments=profile.arguments,
+        model=profile.model,
+        environment=environment,
+    )
+    return Worker(name, profile, adapter_of(profile), places, call, continuation)
 
 
 def adapter_of(profile: Profile) -> Adapter | None:
@@ -78,10 +115,20 @@ def adapter_of(profile: Profile) -> Adapter | None:
     return ADAPTERS[profile.preset] if profile.preset else None
 
 
+def remember_secrets(profiles: Iterable[Profile]) -> None:
+    """Mask from now on what agents are given: all that is passed on, and fixed keys by name.
+
+    What every agent is given, such as the user's name, is no secret under another name either.
+    """
+    known = {"", *base_environment(os.environ, ()).values()}
+    for profile in profiles:
+        remember({os.environ.get(name, "") for name in profile.passed} - known)
+        remember(value for name, value in profile.fixed.items() if _SECRET_NAME.search(name))
+
+
 def environment_of(profile: Profile, places: AttemptPlaces) -> dict[str, str]:
     """Return the whole environment of an agent, and remember what in it is secret."""
+    remember_secrets([profile])
     environment = build_environment(places, pass_names=profile.passed, source=os.environ)
-    remember(environment[name] for name in profile.passed if name in environment)
-    remember(value for name, value in profile.fixed.items() if _SECRET_NAME.search(name))
     own = {name: value for name, value in environment.items() if name.startswith("ALLUVIUM_")}
     return {**environment, **profile.fixed, **own}

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from alluvium_like.gitrepo.runner import Identity
 from alluvium_like.lifecycle import TaskKind
+from alluvium_like.masking import mask
 from alluvium_like.messages import commit_message
 from alluvium_like.stages.parts import Parts
 from alluvium_like.task import Task
@@ -37,7 +38,7 @@ async def build_commit(parts: Parts, task: Task, top: str, tree: str, *, merge: 
             first.email or daemon.email,
             f"@{first.date}" if first.date else date,
         )
-    subject = work[0][1] if len(work) == 1 else ""
+    subject = mask(work[0][1]) if len(work) == 1 else ""
     return await parts.integration.commit(
         tree,
         [top, task.head_commit] if merge else [top],

@@ -9,14 +9,31 @@ What others pushed needs no leave, but what an agent made of it does.
 from dataclasses import replace
 
 from alluvium_like import messages
-from alluvium_like.errors import RepositoryError
+from alluvium_like.errors import GitFailed, RepositoryError, reason_of
 from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.lifecycle import TaskKind
+from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.candidate import brings_commits, build_commit
 from alluvium_like.stages.integrate.train import Car
 from alluvium_like.stages.parts import Parts, last_pulled
 from alluvium_like.task import Task
+from alluvium_like.trouble import trouble_of
+
+log = get_logger(__name__)
+
+
+async def couple_or_ask(parts: Parts, task: Task, top: str) -> Car | None:
+    """Couple one task; what goes wrong with it is put to a person and stops nobody else."""
+    try:
+        return await couple(parts, task, top)
+    except (GitFailed, RepositoryError, ValueError) as error:
+        if trouble_of(error):
+            raise
+        await parts.mend()  # raises where the task is not to blame
+        log.exception("task_not_coupled", task_id=task.id)
+        await verdicts.ask_about_merge(parts, task, reason_of(error))
+        return None
 
 
 async def couple(parts: Parts, task: Task, top: str) -> Car | None:

@@ -11,18 +11,17 @@ from dataclasses import replace
 import anyio
 import anyio.abc
 
-from alluvium_like.errors import GitFailed, RepositoryError, StaleTransition, reason_of
+from alluvium_like.errors import StaleTransition, reason_of
 from alluvium_like.lifecycle import Condition, State
 from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.base import Base
-from alluvium_like.stages.integrate.couple import couple
+from alluvium_like.stages.integrate.couple import couple_or_ask
 from alluvium_like.stages.integrate.ledger import Gate, Ledger
 from alluvium_like.stages.integrate.testing import Testing
 from alluvium_like.stages.integrate.train import BASE, Car, Train, next_steps, room
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
 from alluvium_like.task import Task
-from alluvium_like.trouble import trouble_of
 
 log = get_logger(__name__)
 
@@ -180,24 +179,12 @@ class Lane:
             if turn in self._deferred:
                 continue
             top = coupled[-1][1].commit if coupled else self._train.top
-            car = await self._couple_or_ask(task, top)
+            car = await couple_or_ask(self._parts, task, top)
             if car is None:
                 self._deferred.add(turn)
             else:
                 coupled.append((task, car))
         await self._take_on(coupled)
-
-    async def _couple_or_ask(self, task: Task, top: str) -> Car | None:
-        """Couple one task; what goes wrong with it is put to a person and stops nobody else."""
-        try:
-            return await couple(self._parts, task, top)
-        except (GitFailed, RepositoryError, ValueError) as error:
-            if trouble_of(error):
-                raise
-            await self._parts.mend()  # raises where the task is not to blame
-            log.exception("task_not_coupled", task_id=task.id)
-            await verdicts.ask_about_merge(self._parts, task, reason_of(error))
-            return None
 
     async def _take_on(self, coupled: list[tuple[Task, Car]]) -> None:
         """Let the cars join the train, up to one whose task was withdrawn meanwhile."""

@@ -73,7 +73,7 @@ def read_tail(log_file: Path, limit: int) -> str:
 async def _run(parts: Parts, slot: Workshop, test: TestCommand, gate: Gate, number: int) -> RunEnd:
     config = parts.settings.current
     output = parts.workspace.trial_log(number)
-    await anyio.to_thread.run_sync(_begin_output, output, test)
+    size = await anyio.to_thread.run_sync(_begin_output, output, test)
     spec = RunSpec(
         argv=["/bin/sh", "-c", test.command],
         cwd=slot.tree,
@@ -82,7 +82,7 @@ async def _run(parts: Parts, slot: Workshop, test: TestCommand, gate: Gate, numb
         stdin=None,
         stdout_path=output,
         stderr_path=output,
-        output_limit_bytes=_OUTPUT_LIMIT_BYTES,
+        output_limit_bytes=size + _OUTPUT_LIMIT_BYTES,
         timeout_seconds=test.timeout_seconds,
         grace_seconds=min(config.safety.shutdown_grace_seconds, _LONGEST_GRACE_SECONDS),
     )
@@ -93,9 +93,11 @@ async def _run(parts: Parts, slot: Workshop, test: TestCommand, gate: Gate, numb
         parts.runs.end(slot.name)
 
 
-def _begin_output(output: Path, test: TestCommand) -> None:
+def _begin_output(output: Path, test: TestCommand) -> int:
+    """Append the command to the file that its output goes to; return the size of that."""
     with open_folder(output.parent) as folder:
         append(folder, output.name, f"$ {test.command}\n".encode(errors="backslashreplace"))
+    return output.stat().st_size
 
 
 async def _not_stored(_: ProcessIdentity) -> None:

@@ -3,6 +3,7 @@
 The files are projections: when they cannot be written the verdict stands all the same.
 """
 
+import json
 from collections.abc import Sequence
 from functools import partial
 
@@ -27,6 +28,7 @@ log = get_logger(__name__)
 _EXCERPT_BYTES = 4_000
 _TAIL_BYTES = 8_000
 _FILES_SHOWN = 20
+_NOOP = "noop"
 
 
 async def move(parts: Parts, task: Task, to: State, reason: str) -> bool:
@@ -42,8 +44,7 @@ async def move(parts: Parts, task: Task, to: State, reason: str) -> bool:
 
 async def tell_merged(parts: Parts, task_id: str, commit: str) -> None:
     """Say for people that a task landed."""
-    text = messages.integration_json("merged", "", has_repo_changes=True, merge_commit=commit)
-    await _deliver(parts, task_id, "integration.json", text)
+    await _write_status(parts, task_id, "merged", merge_commit=commit)
     log.info("task_merged", task_id=task_id, commit=commit[:10])
 
 
@@ -65,8 +66,7 @@ async def mark_noop(parts: Parts, task: Task) -> None:
     except StaleTransition:
         return
     await parts.integration.forget(task.id)
-    text = messages.integration_json("noop", reason, has_repo_changes=False)
-    await _deliver(parts, task.id, "integration.json", text)
+    await _write_status(parts, task.id, _NOOP, reason)
 
 
 async def send_back_conflict(parts: Parts, task: Task, base: str, conflict: Conflict) -> None:
@@ -195,10 +195,22 @@ async def _send_back(parts: Parts, task: Task, reason: str, request: str) -> Non
     except StaleTransition:
         return
     status = State.NEEDS_REVISION if rounds_left else State.NEEDS_HUMAN
-    text = messages.integration_json(status, reason, has_repo_changes=True)
-    await _deliver(parts, task.id, "integration.json", text)
+    await _write_status(parts, task.id, status, reason)
     log.info("task_sent_back", task_id=task.id, to=status, reason=reason)
     parts.wakes.dispatch.set()
+
+
+async def _write_status(
+    parts: Parts, task_id: str, status: str, reason: str = "", merge_commit: str | None = None
+) -> None:
+    """Write for people what the integrator said last; it is never read back."""
+    said = {
+        "status": status,
+        "has_repo_changes": status != _NOOP,
+        "reason": reason,
+        "merge_commit": merge_commit,
+    }
+    await _deliver(parts, task_id, "integration.json", json.dumps(said, indent=2) + "\n")
 
 
 async def _deliver(parts: Parts, task_id: str, name: str, text: str) -> None:

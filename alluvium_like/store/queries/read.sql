@@ -59,11 +59,13 @@ SELECT * FROM attempts WHERE task_id = :task_id ORDER BY number;
 SELECT * FROM attempts WHERE ended_at IS NULL;
 
 -- name: spent_by_task
--- What the attempts of a task used since a person was last asked and answered.
-SELECT sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) AS tokens, sum(cost) AS cost
+-- What each agent used in the attempts of a task since a person was last asked and answered.
+SELECT agent, sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) AS tokens,
+    sum(cost) AS cost
 FROM attempts WHERE task_id = :task_id AND number <> :attempt AND number > (
     SELECT coalesce(max(attempt), 0) FROM checkpoints
-    WHERE task_id = :task_id AND answered_at IS NOT NULL);
+    WHERE task_id = :task_id AND answered_at IS NOT NULL)
+GROUP BY agent;
 
 -- name: spent_since
 -- What each agent used in the attempts that were begun since a moment.
@@ -73,6 +75,10 @@ FROM attempts WHERE started_at >= :since GROUP BY agent;
 
 -- name: has_table
 SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name;
+
+-- name: worked_since
+SELECT 1 FROM attempts INDEXED BY attempts_by_start
+WHERE started_at > :since AND agent = :agent AND outcome = 'ok' LIMIT 1;
 
 -- name: parked
 SELECT * FROM parked ORDER BY until, agent;
