@@ -137,16 +137,16 @@ def reset_in(words: str) -> float | None:
 def _moment_of_clock(
     month: str | None, day: str, year: str, hour: str, minute: str, half: str
 ) -> float | None:
-    """Return a time that was told as a clock of this machine shows it: the next such time."""
+    """Return a time that was told as a clock of this machine shows it: the end of that minute."""
     now = datetime.fromtimestamp(time_of_day()).astimezone()
     try:
-        clock = datetime.strptime(f"{hour}:{minute} {half}", "%I:%M %p").time()
+        clock = datetime.strptime(f"{hour}:{minute} {half}", "%I:%M %p").time().replace(second=59)
         if month:
             date = datetime.strptime(f"{month} {day} {year}", "%b %d %Y").date()
             return datetime.combine(date, clock).astimezone().timestamp()
     except (ValueError, OverflowError):
         return None
-    told = now.replace(hour=clock.hour, minute=clock.minute, second=59, microsecond=0)
+    told = datetime.combine(now, clock).astimezone()
     return (told if told > now - _JUST_NOW else told + timedelta(days=1)).timestamp()
 
 

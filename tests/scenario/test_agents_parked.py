@@ -49,7 +49,7 @@ def test_a_used_up_quota_parks_its_agent_until_the_reset_and_costs_the_task_noth
     )
     row = wait_until_parked(bed, "default")
     assert row.outcome == "quota"
-    assert row.until == utc_text(reset + timedelta(seconds=1))
+    assert row.until == utc_text(reset + timedelta(seconds=60)), "the minute is told"
     bed.wait_for("first", "queued")
     now = task(bed, "first")
     assert (now.failures, now.revision_round, now.attempt) == (0, 0, 1)
