@@ -28,7 +28,7 @@ def tokens(**told: int) -> object:
 
 def test_codex_tells_the_end_of_a_quota_as_a_clock(tmp_path: Path) -> None:
     far = run("codex", lines_of("codex", "quota-far"), call_in(tmp_path), 1).judged.resets_at
-    assert far == datetime(2026, 11, 25, 18, 23).astimezone().timestamp()
+    assert far == datetime(2026, 11, 25, 18, 23, 59).astimezone().timestamp()
     near = run("codex", lines_of("codex", "quota"), call_in(tmp_path), 1).judged.resets_at
     assert near is not None
     assert near - NOW <= 24 * 3600
