@@ -64,6 +64,10 @@ class RepositoryError(AlluviumError):
     """A Git repository is missing or not in a state that the daemon can work with."""
 
 
+class SetupFailed(AlluviumError):
+    """A worktree cannot be made ready; the message says why, in one line."""
+
+
 class GitFailed(AlluviumError):
     """A git command of the daemon's own failed."""
 

@@ -41,7 +41,7 @@ class TaskKind(StrEnum):
 _S = State
 TRANSITIONS: dict[State, frozenset[State]] = {
     _S.WAITING: frozenset({_S.QUEUED, _S.NEEDS_HUMAN, _S.CANCELLED}),
-    _S.QUEUED: frozenset({_S.RUNNING, _S.CANCELLED}),
+    _S.QUEUED: frozenset({_S.RUNNING, _S.NEEDS_HUMAN, _S.CANCELLED}),
     _S.RUNNING: frozenset(
         {
             _S.WORKER_DONE,
@@ -56,7 +56,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     _S.INTEGRATING: frozenset(
         {_S.DONE, _S.NEEDS_REVISION, _S.NEEDS_HUMAN, _S.WORKER_DONE, _S.CANCELLED}
     ),
-    _S.NEEDS_REVISION: frozenset({_S.RUNNING, _S.CANCELLED}),
+    _S.NEEDS_REVISION: frozenset({_S.RUNNING, _S.NEEDS_HUMAN, _S.CANCELLED}),
     _S.NEEDS_HUMAN: frozenset({_S.QUEUED, _S.WORKER_DONE, _S.CANCELLED}),
     _S.FAILED: frozenset({_S.QUEUED, _S.CANCELLED}),
     _S.CANCELLED: frozenset({_S.QUEUED, _S.WORKER_DONE}),

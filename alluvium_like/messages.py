@@ -36,6 +36,24 @@ def base_merged_in(base_branch: str) -> str:
     return f"Merge {base_branch} before the next attempt"
 
 
+def wrong_settings(task_id: str, problems: Sequence[str]) -> str:
+    """Ask a person about a task whose settings cannot be taken as they are."""
+    lines = "\n".join(f"- {problem}" for problem in problems)
+    return (
+        f"The settings that came with this task are wrong:\n{lines}\n\nWhat is right in them "
+        f"counts. Put the rest right with 'alluvium-like set {task_id} key=value', then start it "
+        f"with 'alluvium-like retry {task_id}'; that alone starts it without."
+    )
+
+
+def cannot_begin(task_id: str, reason: str) -> str:
+    """Ask a person about a task that cannot be begun as it is."""
+    return (
+        f"This task cannot be begun: {reason}. Change it with 'alluvium-like set {task_id} "
+        f"key=value', or config.toml, then 'alluvium-like retry {task_id}'."
+    )
+
+
 def budget_reached(what: str, unresolved: str) -> str:
     """Say that an attempt was stopped by a budget, and what a person can do."""
     if unresolved:
@@ -80,6 +98,11 @@ def refused_again(times: int, detail: str) -> str:
         f"the agent's provider refused this task {times} times in a row, and worked for others "
         f"meanwhile: {detail}; 'retry' has it tried again, another agent may do better"
     )
+
+
+def out_of_time(seconds: float) -> str:
+    """Say that an attempt was stopped at its deadline."""
+    return f"ran longer than {seconds:g} s"
 
 
 def refused_all_the_time(seconds: float) -> str:
@@ -257,6 +280,23 @@ def landed_question(branch: str, commit: str) -> str:
         f"Commit {commit} on {branch} says that it is this task's work: somebody landed it by "
         "hand, or the daemon of another copy of this workspace did. Where that is so, cancel the "
         "task; where it is to be done once more, retry it."
+    )
+
+
+def landing_question(task_id: str) -> str:
+    """Ask a person whether finished work may land whose settings say that one is to be asked."""
+    return (
+        f"The work is finished, and its settings ask for a person before it lands: see "
+        f"'alluvium-like diff {task_id}'. 'approve' lets exactly this work land, 'reject' sends it "
+        "back to the agent with your reason."
+    )
+
+
+def test_gone(name: str) -> str:
+    """Say that a test which a task names is not there any more."""
+    return (
+        f"its work is to pass the test '{name}', which integration.optional_tests in config.toml "
+        "no longer has"
     )
 
 

@@ -24,8 +24,9 @@ from alluvium_like.inbox.lease import ignore_lease_signals
 from alluvium_like.lock import workspace_lock
 from alluvium_like.log import get_logger, logging_to
 from alluvium_like.place import Place
+from alluvium_like.stages.copied import remember_copied
 from alluvium_like.stages.dispatch.pool import Dispatch
-from alluvium_like.stages.dispatch.worker import remember_secrets
+from alluvium_like.stages.dispatch.worker import remember_secrets, remember_variables
 from alluvium_like.stages.intake import Intake
 from alluvium_like.stages.integrate.lane import Lane
 from alluvium_like.stages.janitor import Janitor
@@ -82,7 +83,7 @@ def _run(workspace: Workspace, console: bool, work: _Work) -> None:
         workspace.make_folders()
         workspace.require_one_file_system()
         config = load_config(workspace.config_file)
-        remember_secrets(config.profiles.values())
+        _remember(config, workspace)
         workspace.pid_file.write_text(f"{os.getpid()}\n")
         pid_file = Place.of(workspace.pid_file)
         become_subreaper()
@@ -97,6 +98,13 @@ def _run(workspace: Workspace, console: bool, work: _Work) -> None:
                 anyio.run(_with_parts, workspace, config, work)
             finally:
                 pid_file.remove()
+
+
+def _remember(config: Config, workspace: Workspace) -> None:
+    """Mask from now on what the configuration gives to programs."""
+    remember_secrets(config.profiles.values())
+    remember_variables(config.setup.passed, config.setup.fixed)
+    remember_copied(config.setup, config.repo.at(workspace.root))
 
 
 async def _with_parts(workspace: Workspace, config: Config, work: _Work) -> None:
@@ -205,7 +213,7 @@ class Supervisor:
         new = load_config(self._parts.workspace.config_file)
         changed = changed_keys(settings.current, new)
         later = [key for key in changed if key in RESTART_KEYS]
-        remember_secrets(new.profiles.values())
+        _remember(new, self._parts.workspace)
         settings.current = new
         self._parts.wakes.set_all()
         log.info("config_reloaded", changed=changed, needs_restart=later)

@@ -1,9 +1,10 @@
 """The records that the store returns: frozen, as one row was at one moment."""
 
+import json
 import re
 import secrets
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +14,43 @@ from alluvium_like.lifecycle import LandingState, Outcome, State, TaskKind
 REPOSITORY: Final = "default"
 """The name of the one repository that a workspace has."""
 _SLUG_LENGTH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSettings:
+    """What a task says of itself beside its agent and its priority; empty and 0 say nothing.
+
+    `config/task_settings.py` says what each may be.
+    """
+
+    title: str = ""
+    model: str = ""
+    timeout_seconds: float = 0
+    max_cost: float = 0
+    max_tokens: int = 0
+    labels: tuple[str, ...] = ()
+    project: str = ""
+    tests: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, text: str) -> "TaskSettings":
+        """Return what was stored."""
+        told = json.loads(text)
+        lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
+        return cls(**{**told, **lists})
+
+    def to_json(self) -> str:
+        """Return it as it is stored."""
+        return json.dumps(self.document())
+
+    def document(self) -> dict[str, object]:
+        """Return what it says; what says nothing is left out."""
+        return {key: value for key, value in asdict(self).items() if value}
+
+    def is_about(self, label: str, project: str) -> bool:
+        """Tell whether it has a label and a project; empty is any."""
+        return (not label or label in self.labels) and project in ("", self.project)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +64,8 @@ class Task:
     attempts that count against `retries`. `kind` is `item`, `revert` (of the landed task `reverts`)
     or `upstream` (what others pushed); `approved_commit` is the work that a person allowed to touch
     protected paths; `input_seal` tells whether what was dropped is as it was (`inbox/seal.py`);
-    `agent` is the profile that was chosen for it, empty for the one that config.toml says.
+    `agent` is the profile that was chosen for it, empty for the one that config.toml says;
+    `settings` is what else it says of itself.
     """
 
     seq: int
@@ -53,8 +92,14 @@ class Task:
     approved_commit: str
     input_seal: str
     agent: str
+    settings: TaskSettings
     created_at: str
     updated_at: str
+
+    @property
+    def title(self) -> str:
+        """What people call it: what was dropped, where it says no more of itself."""
+        return self.settings.title or self.name
 
     @property
     def branch(self) -> str:

@@ -185,6 +185,11 @@ class Workspace:
         """Worktrees that wait for the next task."""
         return self.state / "warm"
 
+    @property
+    def setups(self) -> Path:
+        """What set-ups of worktrees made, kept for the next ones."""
+        return self.state / "setups"
+
     def task(self, task_id: str) -> TaskFolder:
         """Return the folder of one task."""
         return TaskFolder(self.tasks / task_id)
@@ -203,6 +208,7 @@ class Workspace:
             self.trash,
             self.slots,
             self.warm,
+            self.setups,
         )
 
     def mend_folders(self) -> list[Path]:
@@ -212,7 +218,7 @@ class Workspace:
         """
         own = (
             *(self.worktrees, self.logs, self.trial_logs, self.workshops),
-            *(self.trash, self.slots, self.warm),
+            *(self.trash, self.slots, self.warm, self.setups),
         )
         missing = [folder for folder in own if not folder.is_dir()]
         for folder in missing:  # never what they lie in: that may have been moved away

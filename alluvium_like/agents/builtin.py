@@ -10,12 +10,11 @@ is started for every task.
 import hashlib
 import json
 import os
-import stat
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from alluvium_like.agents.job import Found, Job, look_at
 from alluvium_like.agents.patches import (
     Effect,
     Git,
@@ -30,17 +29,7 @@ _PATCH_SUFFIXES = (".patch", ".diff")
 _MAX_HASHED_BYTES = 64 * 1024 * 1024
 _MAX_LISTED = 10_000
 _MAX_SHOWN = 100
-_MAX_REVISION_BYTES = 1024 * 1024
 _TAIL_LINES = 40
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "folder",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "device",
-    stat.S_IFBLK: "device",
-}
 _CHOICES = """\
 What you can do:
 
@@ -48,47 +37,6 @@ What you can do:
 - drop corrected patches into the inbox as a new task, and cancel this one;
 - cancel this task.
 """
-
-
-class Job(NamedTuple):
-    """What the daemon told this attempt; `base` is empty when it named no base branch."""
-
-    input: Path
-    agent_dir: Path
-    worktree: Path
-    base: str
-    answered: bool
-
-    @classmethod
-    def told_by(cls, environment: Mapping[str, str]) -> "Job":
-        """Read the job from the environment. Raises KeyError for what is missing."""
-        return cls(
-            Path(environment["ALLUVIUM_TASK_DIR"]) / "input",
-            Path(environment["ALLUVIUM_AGENT_DIR"]),
-            Path(environment["ALLUVIUM_WORKTREE"]),
-            environment.get("ALLUVIUM_BASE_BRANCH", ""),
-            environment.get("ALLUVIUM_ANSWERED") == "1",
-        )
-
-    def write(self, name: str, text: str) -> None:
-        """Write one file of the agent's folder."""
-        (self.agent_dir / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-
-    def name_of(self, path: Path) -> str:
-        """Return how a file of the input is called in texts."""
-        return printable(str(path.relative_to(self.input)))
-
-
-class Found(NamedTuple):
-    """One entry of the input, as lstat saw it."""
-
-    path: Path
-    status: os.stat_result
-
-    @property
-    def kind(self) -> str:
-        """What the entry is, in one word."""
-        return _KINDS.get(stat.S_IFMT(self.status.st_mode), "unknown")
 
 
 class Done(NamedTuple):
@@ -121,34 +69,17 @@ def main() -> int:
 
 
 def _work(job: Job) -> None:
-    found = sorted(_look_at(job.input))
+    found = sorted(look_at(job.input))
     patches = [each.path for each in found if _is_patch(each)]
     _describe(job, found, patches)
     if patches:
         report = _carry_out(job, patches)
     else:
         report = Done("No patches in the input; nothing to do.", "")
-    status = "succeeded"
     if isinstance(report, Question):
-        status = "needs_human"
-        job.write("needs_human.md", report.text)
-        job.write("result.md", f"# Result\n\n{report.summary} Nothing was committed.\n")
+        job.ask(report.summary, report.text)
     else:
-        job.write("result.md", f"# Result\n\n{report.summary}\n{report.details}")
-    result = {"status": status, "summary": report.summary}
-    job.write("result.json", json.dumps(result, indent=2) + "\n")
-
-
-def _look_at(folder: Path) -> Iterator[Found]:
-    """Walk the input without following links; what a dropped `.git` holds is not looked into."""
-    waiting = [folder]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                found = Found(Path(entry.path), entry.stat(follow_symlinks=False))
-                yield found
-                if found.kind == "folder" and entry.name != ".git":
-                    waiting.append(found.path)
+        job.conclude("succeeded", report.summary, report.details)
 
 
 def _is_patch(found: Found) -> bool:
@@ -203,7 +134,7 @@ def _carry_out(job: Job, patches: list[Path]) -> Done | Question:
     if isinstance(effects, Refusal):
         git.return_to(before)
         return _ask_about_refusal(job, effects, base)
-    revision = None if job.answered else _revision_request(job)
+    revision = None if job.answered else _end_of_revision_request(job)
     if revision is not None and _same_files(git, before):
         git.return_to(before)
         return _ask_about_tests(revision)
@@ -250,14 +181,9 @@ def _ask_about_tests(revision: str) -> Question:
     )
 
 
-def _revision_request(job: Job) -> str | None:
-    """Return the end of the daemon's request, or None when there is none."""
-    try:
-        with open_regular(job.agent_dir / "revision_request.md") as stream:
-            text = stream.read(_MAX_REVISION_BYTES).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return None
-    return "\n".join(printable(line) for line in text.splitlines()[-_TAIL_LINES:])
+def _end_of_revision_request(job: Job) -> str | None:
+    text = job.revision_request()
+    return None if text is None else "\n".join(map(printable, text.splitlines()[-_TAIL_LINES:]))
 
 
 def _indented(text: str) -> str:

@@ -103,6 +103,21 @@ def apply_all(git: Git, patches: list[Path]) -> list[Effect] | Refusal:
     return effects
 
 
+def apply_diff(git: Git, diff: bytes, subject: str) -> Effect | str:
+    """Apply a plain diff and commit it; return git's own words where it does not apply.
+
+    Counts of lines that are wrong are mended: models cannot count.
+    """
+    start, complaint = git.commit("HEAD"), ""
+    for options in ((), ("--recount",)):
+        ended = _apply_diff(git, diff, subject, *options)
+        if isinstance(ended, Effect):
+            return ended
+        complaint = complaint or complaint_of(ended)
+        git.return_to(start)
+    return complaint
+
+
 def complaint_of(ended: subprocess.CompletedProcess[bytes]) -> str:
     """Return the lines in which git says what is wrong, without its advice."""
     lines = (ended.stderr + ended.stdout).decode("utf-8", "replace").splitlines()
@@ -131,7 +146,7 @@ def _apply(git: Git, patch: Path) -> Effect | Refusal:
     complaint = ""
     for text in _readings(content):
         start = git.commit("HEAD")
-        ended = _am(git, text) if _is_mail(text) else _apply_diff(git, text, patch.name)
+        ended = _am(git, text) if _is_mail(text) else _apply_diff(git, text, f"Apply {patch.name}")
         if isinstance(ended, Effect):
             return ended
         complaint = complaint or complaint_of(ended)
@@ -188,12 +203,14 @@ def _is_contained(git: Git, diff: bytes) -> bool:
     return git.run("apply", "--check", "--reverse", "--index", stdin=diff).returncode == 0
 
 
-def _apply_diff(git: Git, diff: bytes, name: str) -> Effect | subprocess.CompletedProcess[bytes]:
-    ended = git.run("apply", "--index", "--3way", "--whitespace=nowarn", stdin=diff)
+def _apply_diff(
+    git: Git, diff: bytes, subject: str, *options: str
+) -> Effect | subprocess.CompletedProcess[bytes]:
+    ended = git.run("apply", "--index", "--3way", "--whitespace=nowarn", *options, stdin=diff)
     if ended.returncode:
         return Effect.CONTAINED if _is_contained(git, diff) else ended
     if git.run("diff", "--cached", "--quiet").returncode == 0:
         return Effect.CONTAINED
-    message = f"Apply {printable(name)}\n".encode()
+    message = f"{printable(subject)}\n".encode()
     git.must("commit", "--quiet", "--no-verify", "--file=-", stdin=message)
     return Effect.APPLIED

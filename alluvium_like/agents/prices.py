@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from alluvium_like.agents.events import Usage
-from alluvium_like.config.agents import Price
+from alluvium_like.config.agents import Price, price_of
 
 _MILLION = 1_000_000
 
@@ -20,18 +20,12 @@ class CostSource(StrEnum):
 def cost_of(
     usage: Usage, model: str, prices: Mapping[str, Price]
 ) -> tuple[float | None, CostSource]:
-    """Return the cost in US dollars, and where it comes from.
-
-    A price is for the models whose names begin with its own; the longest such name counts.
-    """
+    """Return the cost in US dollars, and where it comes from."""
     if usage.cost is not None and (usage.cost > 0 or not usage.tokens):
         return usage.cost, CostSource.REPORTED
-    full = usage.model or model
-    spellings = (full, full.rpartition("/")[2])
-    names = [name for name in prices if any(each.startswith(name) for each in spellings)]
-    if not names or not usage.tokens:
+    price = price_of(usage.model or model, prices)
+    if price is None or not usage.tokens:
         return None, CostSource.UNKNOWN
-    price = prices[max(names, key=len)]
     cached_price = price.input if price.cached is None else price.cached
     fresh = max(usage.input_tokens - usage.cached_tokens, 0)
     dollars = fresh * price.input + usage.cached_tokens * cached_price

@@ -99,11 +99,24 @@ def print_status(space: Workspace, *, as_json: bool = False) -> None:
         print("no tasks yet: drop a file into inbox/")
 
 
-def print_list(space: Workspace, *, state: State | None, newest: int, as_json: bool) -> None:
-    """List the tasks, oldest first; of those that have ended the `newest`, or with 0 all."""
+def print_list(
+    space: Workspace,
+    *,
+    state: State | None,
+    newest: int,
+    as_json: bool,
+    label: str = "",
+    project: str = "",
+) -> None:
+    """List the tasks, oldest first; of those that have ended the `newest`, or with 0 all.
+
+    With a label or a project only those that have it are shown.
+    """
     with StoreReader(space.database) as store:
         tasks = store.tasks(state, newest=newest)
         counts = store.counts()
+    if label or project:
+        tasks = [task for task in tasks if task.settings.is_about(label, project)]
     if as_json:
         print_json([task_document(task) for task in tasks])
         return
@@ -132,4 +145,7 @@ def task_document(task: Task) -> dict[str, object]:
         "reason": task.reason,
         "priority": task.priority,
         "repository": task.repository,
+        "title": task.title,
+        "agent": task.agent,
+        "settings": task.settings.document(),
     }

@@ -21,7 +21,7 @@ from alluvium_like.lifecycle import CheckpointKind, State
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
-    for command in (submit, show, log, diff, answer, retry, cancel):
+    for command in (submit, show, log, diff, answer, retry, cancel, set):
         app.command()(command)
     app.command("list")(list_tasks)
     app.command("example-task")(example_task)
@@ -32,15 +32,43 @@ def submit(
     name: Annotated[
         str, typer.Option(help="The item's name in the inbox; else the name of PATH.")
     ] = "",
+    title: Annotated[str, typer.Option(help="What people and commits call the task.")] = "",
+    agent: Annotated[str, typer.Option(help="The agent that works on it.")] = "",
+    model: Annotated[str, typer.Option(help="The model that this agent uses.")] = "",
+    priority: Annotated[str, typer.Option(help="What is higher starts and lands first.")] = "",
+    timeout: Annotated[str, typer.Option(help="Seconds that one attempt may take.")] = "",
+    max_cost: Annotated[str, typer.Option(help="US dollars that it may cost.")] = "",
+    max_tokens: Annotated[str, typer.Option(help="Tokens that it may use.")] = "",
+    label: Annotated[list[str] | None, typer.Option(help="A word to find it by.")] = None,
+    project: Annotated[str, typer.Option(help="What it belongs to.")] = "",
+    test: Annotated[list[str] | None, typer.Option(help="A test that it has to pass too.")] = None,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="'landing': a person approves before it lands.")
+    ] = None,
 ) -> None:
-    """Copy a file or folder into the inbox, published whole by one rename."""
+    """Copy a file or folder into the inbox, with settings where they are given."""
+    from alluvium_like.surface.change import parse_settings
     from alluvium_like.surface.submit import submit_path, submit_text
 
     space = workspace()
+    words = {
+        "title": title,
+        "agent": agent,
+        "model": model,
+        "priority": priority,
+        "timeout_seconds": timeout,
+        "max_cost": max_cost,
+        "max_tokens": max_tokens,
+        "labels": ",".join(label or ()),
+        "project": project,
+        "tests": ",".join(test or ()),
+        "checkpoints": ",".join(checkpoint or ()),
+    }
+    settings = parse_settings(space, {key: text for key, text in words.items() if text})
     if path == "-":
-        item = submit_text(space, name or "request.md", sys.stdin.buffer.read())
+        item = submit_text(space, name or "request.md", sys.stdin.buffer.read(), settings)
     else:
-        item = submit_path(space, Path(path), name)
+        item = submit_path(space, Path(path), name, settings)
     print(f"submitted: {printable(item)}")
 
 
@@ -59,10 +87,14 @@ def list_tasks(
             metavar="N", min=0, help="Of those that have ended only the newest N; 0 shows all."
         ),
     ] = NEWEST,
+    label: Annotated[str, typer.Option(help="Only tasks with this label.")] = "",
+    project: Annotated[str, typer.Option(help="Only tasks of this project.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """List the tasks, oldest first."""
-    print_list(workspace(), state=state, newest=limit, as_json=as_json)
+    print_list(
+        workspace(), state=state, newest=limit, as_json=as_json, label=label, project=project
+    )
 
 
 def show(task: TaskArgument, as_json: JsonOption = False) -> None:
@@ -104,6 +136,12 @@ def show(task: TaskArgument, as_json: JsonOption = False) -> None:
     for key in ("id", "name", "state", "outcome", "reason", "attempts", "merge_commit", "folder"):
         if document[key] not in (None, ""):
             print(f"{key:<13} {printable(str(document[key]))}")
+    for key, value in {"agent": found.agent, "priority": found.priority}.items():
+        if value:
+            print(f"{key:<13} {value}")
+    for key, value in found.settings.document().items():
+        shown = ", ".join(value) if isinstance(value, tuple) else str(value)
+        print(f"{key:<13} {printable(shown)}")
     print("\nhistory")
     for event in events:
         step = f"{event['from_state'] or '(claimed)'} → {event['to_state']}"
@@ -161,3 +199,16 @@ def cancel(task: TaskArgument) -> None:
     """Cancel a task and end all its processes; its branch is kept."""
     act_on_task("cancel", task)
     print("cancelled")
+
+
+def set(  # noqa: A001  the command's name
+    task: TaskArgument,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="Lists are separated by commas.")
+    ],
+) -> None:
+    """Change the settings of a task whose next attempt has not started; KEY= takes one back."""
+    from alluvium_like.surface.change import changes_of
+
+    act_on_task("set", task, changes=changes_of(workspace(), changes))
+    print("changed")

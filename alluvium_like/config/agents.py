@@ -4,19 +4,32 @@
 table comes to: every key has its value, and its kind is one of a preset and a command.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from alluvium_like.config.own_agents import (
+    CHAT,
+    CODEX_TOOL,
+    MCP,
+    Allowance,
+    ChatKeys,
+    ToolKeys,
+    request_dollars,
+    texts_in,
+)
 from alluvium_like.config.problems import refuse
 from alluvium_like.config.values import (
     PLACEHOLDERS,
     CommandLine,
+    Dollars,
     Line,
     Seconds,
     Table,
     Texts,
     Variables,
+    placeholders_in,
 )
 
 DEFAULT_PROFILE: Final = "default"
@@ -24,17 +37,16 @@ DEFAULT_PROFILE: Final = "default"
 BUILTIN: Final = ("{python}", "-P", "-m", "alluvium_like.agents.builtin")
 Preset = Literal[
     "pi", "codex", "claude", "gemini", "opencode", "qwen", "aider", "mini-swe-agent",
-    "goose", "cursor-agent", "copilot", "amp",
+    "goose", "cursor-agent", "copilot", "amp", "chat", "mcp",
 ]  # fmt: skip
 PRESETS: Final[tuple[str, ...]] = get_args(Preset)
-_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Tokens = Annotated[int, Field(ge=0)]
 
 
 class Limits(Table):
     """How much may be used; 0 is as much as it takes. Reaching one stops the attempt."""
 
-    max_cost: _Dollars = Field(
+    max_cost: Dollars = Field(
         default=0,
         description="What one task may cost, in US dollars: as the agent reports it, else as "
         "[prices] gives it. 0 sets no limit, as in all of these. Whoever answers or retries a task "
@@ -43,7 +55,7 @@ class Limits(Table):
     max_tokens: _Tokens = Field(
         default=0, description="How many tokens one task may use, read and written together."
     )
-    max_cost_per_day: _Dollars = Field(
+    max_cost_per_day: Dollars = Field(
         default=0, description="What all tasks may cost in one day (UTC), in US dollars."
     )
     max_tokens_per_day: _Tokens = Field(
@@ -152,8 +164,48 @@ class Program(Table):
         return self
 
 
-class Profile(Limits, Program):
+class Profile(Limits, ToolKeys, ChatKeys, Program):
     """An agent: what works on a task. It runs in the task's own worktree."""
+
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """The names of the variables that are passed on."""
+        return (*super().passed, *([self.key] if self.key else []))
+
+    @model_validator(mode="after")
+    def _keys_are_of_the_preset(self) -> Self:
+        for preset, keys in ((CHAT, ChatKeys), (MCP, ToolKeys)):
+            if preset == self.preset:
+                continue
+            for name, info in keys.model_fields.items():
+                if getattr(self, name) != info.get_default(call_default_factory=True):
+                    refuse(f"'{name}' is for preset = \"{preset}\" only", "leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _own_presets_are_whole(self) -> Self:
+        own = self.preset in (CHAT, MCP)
+        if own and self.arguments:
+            refuse(f"'arguments' with preset = \"{self.preset}\"", "leave them out")
+        if self.preset == CHAT:
+            self._check_chat()
+        if self.preset == MCP and not (self.command and self.tool):
+            refuse('preset = "mcp" without a server or its tool', "'command' and 'tool'")
+        if self.preset == MCP and self.model and (problem := model_problem(self, self.model)):
+            refuse(problem, "{model} in 'tool_arguments', or no model")
+        return self
+
+    def _check_chat(self) -> None:
+        if self.command:
+            refuse("'command' with preset = \"chat\"", "leave it out")
+        if not (self.base_url and self.models):
+            refuse('preset = "chat" without an address or its models', "'base_url' and 'models'")
+        if self.model and (problem := model_problem(self, self.model)):
+            refuse(problem, ", ".join(self.models))
+        if self.min_budget > self.max_budget:
+            refuse("'min_budget' is more than 'max_budget'", "at most as much")
+        if self.max_budget and not request_dollars(self):
+            refuse("with intensity low and no 'min_budget' nothing may be spent", "'min_budget'")
 
 
 class Agent(Profile):
@@ -173,8 +225,38 @@ class Budget(Limits):
 class Price(Table):
     """What a model costs, in US dollars for a million tokens."""
 
-    input: _Dollars = Field(default=0, description="Tokens that are read.")
-    cached: _Dollars | None = Field(
+    input: Dollars = Field(default=0, description="Tokens that are read.")
+    cached: Dollars | None = Field(
         default=None, description="Those of them that the provider had in its cache."
     )
-    output: _Dollars = Field(default=0, description="Tokens that are written.")
+    output: Dollars = Field(default=0, description="Tokens that are written.")
+
+
+def model_problem(profile: Profile, model: str) -> str:
+    """Say why an agent cannot be told to use a model, empty where it can."""
+    if profile.preset == CHAT:
+        if model in profile.models:
+            return ""
+        return f"the model '{model}' is not allowed; 'models' names {', '.join(profile.models)}"
+    if profile.preset == MCP and (profile.tool_arguments or profile.tool != CODEX_TOOL):
+        given = [
+            name for text in texts_in(profile.tool_arguments) for name in placeholders_in(text)
+        ]
+        return "" if "model" in given else "its tool is not told of a model"
+    return "" if profile.preset else "a command of one's own is not told of a model"
+
+
+def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
+    """Return what a model costs: the longest name counts with which its own name begins."""
+    spellings = (model, model.rpartition("/")[2])
+    names = [name for name in prices if any(each.startswith(name) for each in spellings)]
+    return prices[max(names, key=len)] if names else None
+
+
+def allowance_of(profile: Profile, prices: Mapping[str, Price]) -> Allowance | None:
+    """Return what one request of an agent may cost, None where nothing limits it."""
+    model = profile.model or next(iter(profile.models), "")
+    price = price_of(model, prices)
+    if not profile.max_budget or price is None:
+        return None
+    return Allowance(request_dollars(profile), price.input, price.output)

@@ -3,7 +3,7 @@
 import os
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from alluvium_like.config.problems import refuse
 from alluvium_like.config.values import AT_START, Branch, Patterns, Remote, Seconds, Table, Text
@@ -37,10 +37,17 @@ class TestCommand(Table):
         """Take a bare command line as a table; without a name, a test is called by its command."""
         table = {"command": given} if isinstance(given, str) else given
         if not isinstance(table, dict):
-            refuse("not a test", "a shell command line, or a table with command and name")
+            refuse("not a command", "a shell command line, or a table with command and name")
         command = table.get("command")
         lines = command.strip().splitlines() if isinstance(command, str) else []
         return {"name": lines[0] if lines else "test", **table}
+
+
+def _named(tests: tuple[TestCommand, ...]) -> tuple[TestCommand, ...]:
+    names = [test.name for test in tests]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        refuse(f"names {twice} twice", "a name of its own for each")
+    return tests
 
 
 class Integration(Table):
@@ -60,6 +67,13 @@ class Integration(Table):
         'a shell command line, or a table such as {name = "unit", command = "make test", '
         f"timeout_seconds = 600}}. A test may take {_TEST_SECONDS} seconds where nothing else "
         "is said.",
+    )
+    optional_tests: Annotated[
+        tuple[TestCommand, ...], Field(strict=False), AfterValidator(_named)
+    ] = Field(
+        default=(),
+        description="Tests that only the work of tasks has to pass that name them ('tests' in "
+        "their settings), beside run_tests. Each is a table with a name of its own.",
     )
     max_revision_rounds: int = Field(
         default=2,

@@ -34,7 +34,10 @@ def parse_config(data: Mapping[str, Any]) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         kinds = {**tables(), **NAMED}
-        known = {name: list(kind.model_fields) for name, kind in kinds.items()}
+        known = {
+            name: [info.alias or key for key, info in kind.model_fields.items()]
+            for name, kind in kinds.items()
+        }
         items = list(TestCommand.model_fields)
         raise ConfigError(
             [describe(mistake, known, NAMED, items) for mistake in error.errors(include_url=False)]
@@ -43,14 +46,17 @@ def parse_config(data: Mapping[str, Any]) -> Config:
 
 def changed_keys(old: Config, new: Config) -> list[str]:
     """Return the dotted keys whose values differ, in the order of the file."""
-    once = [
-        f"{table}.{key}"
-        for table, key, _ in fields()
-        if getattr(getattr(old, table), key) != getattr(getattr(new, table), key)
-    ]
+    before, after = _by_key(old), _by_key(new)
+    once = [key for key, value in before.items() if value != after[key]]
     named = []
     for table in NAMED:
-        before, after = getattr(old, table), getattr(new, table)
-        names = {**before, **after}
-        named += [f"{table}.{n}" for n in names if before.get(n) != after.get(n)]
+        were, are = getattr(old, table), getattr(new, table)
+        names = {**were, **are}
+        named += [f"{table}.{n}" for n in names if were.get(n) != are.get(n)]
     return once + named
+
+
+def _by_key(config: Config) -> dict[str, object]:
+    """Return the values of the tables that there are once, by dotted key in the file's order."""
+    dumped = {table: getattr(config, table).model_dump(by_alias=True) for table in tables()}
+    return {f"{table}.{key}": dumped[table][key] for table, key, _ in fields()}

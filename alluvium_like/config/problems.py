@@ -26,6 +26,8 @@ _EXPLAINED: Final[Mapping[str, tuple[str, str]]] = {
     "float_type": _NUMBER,
     "greater_than": ("too small", "more than {gt:g}"),
     "greater_than_equal": ("too small", "{ge:g} or more"),
+    "less_than_equal": ("too large", "{le:g} or less"),
+    "too_long": ("too many", "{max_length} at most"),
     "int_from_float": _WHOLE,
     "int_type": _WHOLE,
     "literal_error": ("not a known value", "{expected}"),
@@ -34,7 +36,16 @@ _EXPLAINED: Final[Mapping[str, tuple[str, str]]] = {
     "string_type": ("not a text", "a text in quotes"),
     "tuple_type": ("not a list", 'a list such as ["a", "b"]'),
 }
-_NEVER_SHOWN: Final = {"command", "arguments", "env", "run_tests"}
+_NEVER_SHOWN: Final = {
+    "command",
+    "arguments",
+    "env",
+    "run_tests",
+    "run",
+    "base_url",
+    "key",
+    "tool_arguments",
+}
 
 
 def refuse(what: str, allowed: str) -> NoReturn:
@@ -63,13 +74,22 @@ def describe(
     where = _where(loc, isinstance(mistake["input"], dict) or loc[0] in known)
     if mistake["type"] == "extra_forbidden":
         return f"config.toml: {where}: {_unknown(mistake, loc, known, test_keys)}"
+    return f"config.toml: {where}: {explain(mistake)}"
+
+
+def explain(mistake: "ErrorDetails") -> str:
+    """Say what is wrong with a value, what it is, and what would be right."""
     default = (mistake["msg"], "see config.example.toml")
     what, allowed = _EXPLAINED.get(mistake["type"], default)
     context = mistake.get("ctx", {})
-    return (
-        f"config.toml: {where}: {what.format(**context)} "
-        f"({_shown(mistake)}; allowed: {allowed.format(**context)})"
-    )
+    return f"{what.format(**context)} ({_shown(mistake)}; allowed: {allowed.format(**context)})"
+
+
+def guess(word: str, keys: Sequence[str], kind: str = "key") -> str:
+    """Say that a key is unknown, and which may be meant."""
+    if close := get_close_matches(word, keys, n=1):
+        return f"unknown {kind}; did you mean '{close[0]}'?"
+    return f"unknown {kind}; known here: {', '.join(keys)}"
 
 
 def _where(loc: Sequence[int | str], table: bool) -> str:
@@ -97,9 +117,7 @@ def _unknown(
     homes = [] if is_table else [table for table, own in known.items() if word in own]
     if homes:
         return f"unknown key; did you mean '{word}' in [{homes[0]}]?"
-    if close := get_close_matches(word, keys, n=1):
-        return f"unknown {kind}; did you mean '{close[0]}'?"
-    return f"unknown {kind}; known here: {', '.join(keys or [f'[{table}]' for table in known])}"
+    return guess(word, keys or [f"[{table}]" for table in known], kind)
 
 
 def _shown(mistake: "ErrorDetails") -> str:

@@ -18,9 +18,11 @@ from alluvium_like.config.agents import (
     Budget,
     Price,
     Profile,
+    price_of,
 )
 from alluvium_like.config.integration import Integration
 from alluvium_like.config.problems import refuse
+from alluvium_like.config.setup import Setup
 from alluvium_like.config.values import (
     AT_START,
     Identity,
@@ -166,6 +168,11 @@ class Retention(Table):
         ge=0,
         description="How much they may take up together, in bytes.",
     )
+    setups: int = Field(
+        default=5,
+        ge=0,
+        description="How many of the kept results of [setup] stay, those that were used last.",
+    )
     log_bytes: Annotated[int, AT_START] = Field(
         default=10_000_000,
         ge=0,
@@ -196,6 +203,7 @@ class Config(Table):
     prices: Annotated[Mapping[Text, Price], AfterValidator(MappingProxyType)] = Field(
         default_factory=lambda: MappingProxyType({})
     )
+    setup: Setup = Setup()
     integration: Integration = Integration()
     git: Git = Git()
     safety: Safety = Safety()
@@ -220,6 +228,15 @@ class Config(Table):
                 refuse(f"{where} is '{name}', which is no agent; there are {known}", known)
         for name in self.profiles:
             self._refuse_circle(name)
+        return self
+
+    @model_validator(mode="after")
+    def _limited_requests_have_prices(self) -> Self:
+        for name, each in self.profiles.items():
+            for model in each.models if each.max_budget else ():
+                if price_of(model, self.prices) is None:
+                    wants = f"max_budget of {name} needs what '{model}' costs"
+                    refuse(f'{wants}: a table [prices."{model}"]', "a price")
         return self
 
     def _refuse_circle(self, first: str) -> None:
@@ -247,8 +264,8 @@ def tables() -> dict[str, type[BaseModel]]:
 def fields() -> Iterator[tuple[str, str, FieldInfo]]:
     """Yield table, key and description of every setting, in the order of the file."""
     for table, kind in tables().items():
-        for key, info in kind.model_fields.items():
-            yield table, key, info
+        for name, info in kind.model_fields.items():
+            yield table, info.alias or name, info
 
 
 RESTART_KEYS: Final = frozenset(

@@ -103,6 +103,8 @@ def _assignment(key: str, value: object) -> list[str]:
 def _toml(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
     if type(value) is int:
         return f"{value:_}" if value >= 1_000_000 else str(value)
     return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")

@@ -1,6 +1,7 @@
 """What a table and one value of config.toml may be; strict about what could only fail later."""
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final
@@ -53,13 +54,23 @@ def _line(value: str) -> str:
 def _argument(value: str) -> str:
     if "\0" in value:
         refuse("holds a NUL character", "text without it")
-    for word in _PLACEHOLDER.findall(value):
-        if word not in PLACEHOLDERS:
-            close = get_close_matches(word, PLACEHOLDERS, n=1)
-            hint = f"; did you mean '{{{close[0]}}}'?" if close else ""
-            known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-            refuse(f"unknown placeholder '{{{word}}}'{hint}", known)
+    check_placeholders(value, PLACEHOLDERS)
     return value
+
+
+def check_placeholders(value: str, names: Sequence[str]) -> None:
+    """Refuse a text with a placeholder that is none of `names`."""
+    for word in placeholders_in(value):
+        if word not in names:
+            close = get_close_matches(word, names, n=1)
+            hint = f"; did you mean '{{{close[0]}}}'?" if close else ""
+            known = " ".join(f"{{{name}}}" for name in names)
+            refuse(f"unknown placeholder '{{{word}}}'{hint}", known)
+
+
+def placeholders_in(value: str) -> list[str]:
+    """Return the names of the placeholders in a text."""
+    return _PLACEHOLDER.findall(value)
 
 
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -75,6 +86,12 @@ def _variable(value: str) -> str:
     if name.startswith(_OWN):
         refuse(f"begins with {_OWN}, which the daemon sets itself", "another name")
     return value
+
+
+def _variable_name(value: str) -> str:
+    if value and not _VARIABLE.fullmatch(value):
+        refuse("not the name of a variable", 'a name such as "OPENAI_API_KEY", never the key')
+    return _variable(value) if value else value
 
 
 def _variables(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -131,6 +148,7 @@ def _remote(value: str) -> str:
 
 
 # A TOML array is a list, which is not frozen; strictness would refuse to make a tuple of it.
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(_text)]
 Line = Annotated[str, AfterValidator(_line)]
@@ -144,5 +162,6 @@ Identity = Annotated[str, AfterValidator(_identity)]
 Argument = Annotated[str, AfterValidator(_argument)]
 CommandLine = Annotated[tuple[Argument, ...], Field(strict=False), AfterValidator(_command)]
 Variable = Annotated[str, AfterValidator(_variable)]
+VariableName = Annotated[str, AfterValidator(_variable_name)]
 ProfileName = Annotated[str, AfterValidator(_profile_name)]
 Variables = Annotated[tuple[Variable, ...], Field(strict=False), AfterValidator(_variables)]

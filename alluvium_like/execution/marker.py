@@ -23,6 +23,7 @@ class RunKind(StrEnum):
 
     ATTEMPT = "attempt"
     TEST = "test"
+    SETUP = "setup"
     GIT = "git"
 
 

@@ -19,6 +19,7 @@ from alluvium_like.gitrepo.carry import carry
 from alluvium_like.gitrepo.hazards import find_tampering
 from alluvium_like.gitrepo.merges import Conflict, unresolved_in
 from alluvium_like.gitrepo.objects import trees_of, update_refs, write_commit
+from alluvium_like.gitrepo.private import find_private
 from alluvium_like.gitrepo.runner import Git, Identity
 from alluvium_like.gitrepo.uncommitted import read_files
 from alluvium_like.gitrepo.vetting import refusal_of
@@ -77,13 +78,19 @@ async def harvest(
     branch: str,
     start: Start,
     author: Identity,
+    private: Sequence[str] = (),
+    others: str = "",
 ) -> Harvest:
-    """Bring an attempt's work to refs/alluvium/tasks/<id>, whole. Raises GitFailed."""
+    """Bring an attempt's work to refs/alluvium/tasks/<id>, whole. Raises GitFailed.
+
+    Work with a `private` path in any of its commits is not taken: it stays among the strays. What
+    the commit `others` holds is not the agent's.
+    """
     tip = await _fetch_commits(git, workshop, source, task_id, branch, start)
     store = source.integration
     commits = (tip.files_on, tip.commit, start.commit)
     committed, tree, start_tree = await trees_of(git, store, commits)
-    files = await read_files(git, workshop, store, start.commit, tip.files_on, committed)
+    files = await read_files(git, workshop, store, start.commit, tip.files_on, committed, private)
     problem = tip.problem or files.problem
     if files.tree != committed and tip.files_on != tip.commit:
         left = await _commit_for_agent(git, store, files.tree, [tip.files_on], author)
@@ -99,6 +106,9 @@ async def harvest(
     if tree == files.tree != committed or concluded:
         parents = [commit, start.merge] if concluded else [commit]
         commit = await _commit_for_agent(git, store, tree, parents, author)
+    known = [each for each in (source.base_commit, start.merge, others) if each]
+    if leaked := await find_private(git, store, commit, known, private):
+        return await _not_taken(git, source, task_id, start, commit, leaked)
     if commit not in (tip.stored, start.commit):
         await update_refs(git, store, [f"update {task_ref(task_id)} {commit}"], "work")
     changed = tree != start_tree or bool(start.merge and commit != start.commit)
@@ -106,6 +116,20 @@ async def harvest(
         problem = tip.aside or "; ".join(files.notes)
     notes = (*tip.notes, *files.notes)
     return Harvest(start.commit, commit, changed, problem, unresolved, notes)
+
+
+async def _not_taken(
+    git: Git, source: Source, task_id: str, start: Start, commit: str, leaked: Sequence[str]
+) -> Harvest:
+    """Keep work that must not land where nobody goes on from it."""
+    ref, fresh = task_ref(task_id), start.commit == source.base_commit
+    lines = [
+        f"update refs/alluvium/strays/{task_id}/{commit} {commit}",
+        f"delete {ref}" if fresh else f"update {ref} {start.commit}",
+    ]
+    await update_refs(git, source.integration, lines, "private")
+    problem = f"the agent committed {', '.join(leaked[:5])}, which must never land: see [setup]"
+    return Harvest(start.commit, start.commit, changed=False, problem=problem)
 
 
 def task_ref(task_id: str) -> str:

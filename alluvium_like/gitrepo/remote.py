@@ -177,11 +177,11 @@ class Remote:
     ) -> Completed | Unreachable:
         protocol = protocol_of(url)
         settings = [*self.settings, (f"remote.{_NAME}.url", url)]
-        surroundings = _surroundings(self.git.source, protocol, settings)
+        around = surroundings(self.git.source, protocol, settings)
         try:
             with anyio.fail_after(DEADLINE_SECONDS):
                 return await self.git.run(
-                    *args, git_dir=self.store, accept=accept, surroundings=surroundings
+                    *args, git_dir=self.store, accept=accept, surroundings=around
                 )
         except TimeoutError:
             return Unreachable(f"no answer within {DEADLINE_SECONDS:g} s")
@@ -227,11 +227,19 @@ async def open_remote(
                 "http, git and paths are, and nothing that runs a program"
             )
         urls.append(_absolute(url, place))
+    settings = await settings_of(git, owner)
+    return Remote(name, owner.base_branch, git, store, settings, *urls)
+
+
+async def settings_of(git: Git, owner: Owner) -> list[tuple[str, str]]:
+    """Return those of the owner's settings that say how to get anywhere, and who asks.
+
+    Raises GitFailed where the owner's configuration cannot be read.
+    """
     done = await git.run("config", "--list", "--null", git_dir=owner.git_dir, owner=True)
     pairs = (entry.partition("\n") for entry in null_split(done.stdout))
     settings = [(key, value if given else "true") for key, given, value in pairs]
-    wanted = [pair for pair in settings if _SETTINGS.fullmatch(pair[0])]
-    return Remote(name, owner.base_branch, git, store, wanted, *urls)
+    return [pair for pair in settings if _SETTINGS.fullmatch(pair[0])]
 
 
 def protocol_of(url: str) -> str:
@@ -276,7 +284,7 @@ def _absolute(url: str, place: Path) -> str:
     return str(place / url)
 
 
-def _surroundings(
+def surroundings(
     source: Mapping[str, str], protocol: str, settings: Sequence[tuple[str, str]]
 ) -> dict[str, str]:
     """Return the environment: the owner's, with what steers git replaced by the given settings."""

@@ -3,6 +3,7 @@
 Nothing that the agent's Git says counts. Repositories inside the tree are left out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import anyio.to_thread
 from alluvium_like.errors import GitFailed
 from alluvium_like.execution.quick import Completed
 from alluvium_like.gitrepo.hazards import find_obstacle
+from alluvium_like.gitrepo.private import but_for
 from alluvium_like.gitrepo.runner import Git, first_line, null_split
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.trouble import trouble_of
@@ -34,6 +36,7 @@ class _Door:
     git: Git
     store: Path
     workshop: Workshop
+    private: Sequence[str]
 
     async def run(self, *args: str, stdin: bytes | None = None) -> Completed:
         """Run git over the files. Raises GitFailed."""
@@ -47,22 +50,28 @@ class _Door:
 
     async def tree(self) -> str:
         """Return the tree of the files as they lie. Raises GitFailed."""
-        await self.run("add", "--all")
+        await self.run("add", "--all", *but_for(self.private))
         return first_line(await self.run("write-tree"))
 
 
 async def read_files(
-    git: Git, workshop: Workshop, store: Path, start: str, commit: str, committed: str
+    git: Git,
+    workshop: Workshop,
+    store: Path,
+    start: str,
+    commit: str,
+    committed: str,
+    private: Sequence[str],
 ) -> Files:
     """Read the files that lie on `commit`, whose tree is `committed`, through our own index.
 
     It knows them as they were given out, so only what was touched is read again, and nothing that
-    the agent's Git says counts.
+    the agent's Git says counts. Paths that are `private` are passed over.
     """
     obstacle = await anyio.to_thread.run_sync(find_obstacle, workshop)
     if obstacle:
         return Files(committed, problem=obstacle)
-    door = _Door(git, store, workshop)
+    door = _Door(git, store, workshop, private)
     try:
         tree = await door.tree()
         if tree != committed and commit != start:

@@ -11,6 +11,8 @@ from functools import partial
 
 import anyio.to_thread
 
+from alluvium_like import messages
+from alluvium_like.config.task_settings import NOTHING_WANTED, Wanted, check_settings
 from alluvium_like.inbox.claim import (
     ClaimFailed,
     Place,
@@ -21,6 +23,7 @@ from alluvium_like.inbox.claim import (
     where_is,
 )
 from alluvium_like.inbox.look import Item
+from alluvium_like.inbox.settings import settings_of
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import Parts
 from alluvium_like.store.transaction import Transaction
@@ -36,6 +39,14 @@ class Claim:
 
     task_id: str
     item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class _Dropped:
+    """What is known of an item that has become a task's input."""
+
+    seal: str
+    wanted: Wanted
 
 
 class Claiming:
@@ -70,8 +81,8 @@ class Claiming:
         parts = self._parts
         moved, refused = await anyio.to_thread.run_sync(self._move_all, claims)
         async with parts.store.transaction("claimed") as tx:
-            for claim, seal in moved.items():
-                await _create_task(tx, claim.task_id, claim.item.name, seal)
+            for claim, dropped in moved.items():
+                await _create_task(tx, claim.task_id, claim.item.name, dropped)
             for claim in claims:
                 await tx.run("end_claim", task_id=claim.task_id)
         parts.wakes.dispatch.set()
@@ -87,20 +98,17 @@ class Claiming:
             place = await anyio.to_thread.run_sync(
                 where_is, workspace.inbox, folder, row["inode"], row["source"]
             )
-            seals: list[str] = []
+            is_dir, dropped = bool(row["is_dir"]), None
             if place is Place.IN_TASK and row["task_id"] not in self._unsynced:
                 self._unsynced.add(row["task_id"])
-                seals = await anyio.to_thread.run_sync(
-                    sync_claim, [folder], workspace.tasks, workspace.inbox
-                )
+                (dropped,) = await anyio.to_thread.run_sync(self._sync, [(folder, is_dir)])
                 self._unsynced.discard(row["task_id"])
             else:
-                is_dir = bool(row["is_dir"])
                 undo = partial(self._roll_back, folder, row["source"], is_dir=is_dir)
                 await anyio.to_thread.run_sync(undo)
             async with parts.store.transaction("half_claim_ended") as tx:
-                for seal in seals:
-                    await _create_task(tx, row["task_id"], row["source"], seal)
+                if dropped is not None:
+                    await _create_task(tx, row["task_id"], row["source"], dropped)
                 await tx.run("end_claim", task_id=row["task_id"])
             self._unsynced.discard(row["task_id"])
             log.info("half_claim_ended", task_id=row["task_id"], place=place)
@@ -108,8 +116,8 @@ class Claiming:
 
     def _move_all(
         self, claims: Sequence[Claim]
-    ) -> tuple[dict[Claim, str], list[tuple[Item, ClaimFailed]]]:
-        """Return the claims that went well with their seals, and what was refused."""
+    ) -> tuple[dict[Claim, _Dropped], list[tuple[Item, ClaimFailed]]]:
+        """Return the claims that went well with what they brought, and what was refused."""
         workspace = self._parts.workspace
         moved: list[Claim] = []
         refused: list[tuple[Item, ClaimFailed]] = []
@@ -122,16 +130,34 @@ class Claiming:
             except ClaimFailed as failed:
                 self._roll_back(folder, claim.item.name, is_dir=claim.item.is_dir)
                 refused.append((claim.item, failed))
-        folders = [workspace.task(claim.task_id) for claim in moved]
-        seals = sync_claim(folders, workspace.tasks, workspace.inbox)
+        items = [(workspace.task(claim.task_id), claim.item.is_dir) for claim in moved]
+        dropped = self._sync(items)
         self._unsynced.clear()
-        return dict(zip(moved, seals, strict=True)), refused
+        return dict(zip(moved, dropped, strict=True)), refused
+
+    def _sync(self, items: Sequence[tuple[TaskFolder, bool]]) -> list[_Dropped]:
+        """Make items last that were moved, and read what they say of themselves."""
+        workspace, config = self._parts.workspace, self._parts.settings.current
+        seals = sync_claim([folder for folder, _ in items], workspace.tasks, workspace.inbox)
+        given = (settings_of(folder.input, is_dir=is_dir) for folder, is_dir in items)
+        wanted = [check_settings(each, config) for each in given]
+        return [_Dropped(*both) for both in zip(seals, wanted, strict=True)]
 
     def _roll_back(self, folder: TaskFolder, name: bytes, *, is_dir: bool) -> None:
         give_back(self._parts.workspace.inbox, folder, name, is_dir=is_dir)
         undo_empty(folder)
 
 
-async def _create_task(tx: Transaction, task_id: str, source: bytes, seal: str) -> None:
-    name = display_name(source)
-    await tx.run("create_task", id=task_id, name=name, priority=0, input_seal=seal)
+async def _create_task(tx: Transaction, task_id: str, source: bytes, dropped: _Dropped) -> None:
+    name, wanted = display_name(source), dropped.wanted
+    await tx.run(
+        "create_task", id=task_id, name=name, priority=wanted.priority, input_seal=dropped.seal
+    )
+    if wanted == NOTHING_WANTED:
+        return
+    task = await tx.change_settings(
+        await tx.get(task_id), wanted.agent, wanted.priority, wanted.settings
+    )
+    if wanted.problems:
+        reason = f"its settings are wrong: {'; '.join(wanted.problems)}"
+        await tx.ask_human(task, messages.wrong_settings(task_id, wanted.problems), reason=reason)

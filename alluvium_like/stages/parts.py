@@ -8,6 +8,7 @@ import anyio.to_thread
 
 from alluvium_like.config import Config
 from alluvium_like.errors import PlaceLost, StoreError
+from alluvium_like.execution.ports import Ports
 from alluvium_like.execution.process import StopRequest
 from alluvium_like.gitrepo.integration import Integration
 from alluvium_like.gitrepo.landing import Owner
@@ -18,6 +19,7 @@ from alluvium_like.lifecycle import Ending
 from alluvium_like.log import get_logger
 from alluvium_like.place import Place
 from alluvium_like.stages.health import Health
+from alluvium_like.stages.setups import Setups
 from alluvium_like.store.writer import Store
 from alluvium_like.task import REPOSITORY
 from alluvium_like.wake import Wake
@@ -200,6 +202,8 @@ class Parts:
     wakes: Wakes = field(default_factory=Wakes)
     runs: Runs = field(default_factory=Runs)
     ahead: Ahead = field(default_factory=Ahead)
+    ports: Ports = field(default_factory=Ports)
+    setups: Setups = field(default_factory=Setups)
 
     async def mend(self) -> bool:
         """Make those of the daemon's own folders that are missing; return whether any was.

@@ -17,11 +17,12 @@ from alluvium_like.agents.outcome import Judged
 from alluvium_like.clock import time_of_day, utc_after, utc_now, utc_text
 from alluvium_like.config import Config
 from alluvium_like.config.agents import Profile
+from alluvium_like.errors import ConfigError
 from alluvium_like.lifecycle import PARKING, AgentOutcome, Ending
 from alluvium_like.log import get_logger
 from alluvium_like.masking import mask
 from alluvium_like.stages.parts import Parts
-from alluvium_like.task import Parked
+from alluvium_like.task import Parked, Task
 
 log = get_logger(__name__)
 
@@ -38,13 +39,10 @@ _AFTER_RESET: Final = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The agent of one attempt, as it was configured when the attempt began.
-
-    `profile` is None where the configuration has no such agent.
-    """
+    """The agent of one attempt: as it was configured when that began, and as its task says."""
 
     name: str
-    profile: Profile | None
+    profile: Profile
 
 
 class Profiles:
@@ -59,12 +57,33 @@ class Profiles:
             if now < row.until <= far and row.agent in config.profiles
         }
 
-    def working(self, choice: str) -> Chosen | None:
-        """Return the agent that works for a choice now, None while it has to wait."""
+    def working(self, choice: str) -> str | None:
+        """Return the agent that works for a choice now, None while it has to wait.
+
+        One that the configuration does not know is returned as it is.
+        """
         name = self._config.chosen(choice)
         while name in self._until:
             name = self._config.profiles[name].fallback
-        return Chosen(name, self._config.profiles.get(name)) if name else None
+        return name or None
+
+    def for_task(self, task: Task) -> Chosen | None:
+        """Return the agent that works on a task now, None while it has to wait.
+
+        Raises ConfigError where the configuration has no such agent.
+        """
+        name = self.working(task.agent)
+        if name is None:
+            return None
+        profile = self._config.profiles.get(name)
+        if profile is None:
+            raise ConfigError([f"config.toml has no agent '{name}', which this task names"])
+        own: dict[str, object] = {}
+        if task.settings.timeout_seconds:
+            own["timeout_seconds"] = task.settings.timeout_seconds
+        if task.settings.model and profile.preset and name == self._config.chosen(task.agent):
+            own["model"] = task.settings.model
+        return Chosen(name, profile.model_copy(update=own))
 
     def is_parked(self, agent: str) -> bool:
         """Tell whether an agent itself has to wait."""

@@ -17,6 +17,7 @@ from alluvium_like.log import get_logger
 from alluvium_like.stages.lost import lost_end, queue_again
 from alluvium_like.stages.making import undo_half_made
 from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.setups import drop_halves
 from alluvium_like.store.writer import Store
 
 log = get_logger(__name__)
@@ -34,6 +35,7 @@ async def recover(parts: Parts) -> None:
     workspace = parts.workspace
     for folder in (workspace.worktrees, workspace.workshops, workspace.slots):
         await anyio.to_thread.run_sync(set_aside_all, folder, workspace.trash)
+    await anyio.to_thread.run_sync(drop_halves, workspace)
     await parts.warm.reopen()
     parts.wakes.janitor.set()
 

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     WORKSHOP = "workshop"
     HISTORY = "history"
     TEST_LOG = "test_log"
+    SETUP = "setup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,14 @@ class LogFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SetupFacts:
+    """What the set-up of a worktree made and was kept, and when it was used last."""
+
+    key: str
+    used_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Removal:
     """One thing that goes: a path in the workspace, a ref with its commit, or a task's rows.
 
@@ -86,7 +95,11 @@ class Removal:
 
 
 def what_goes(
-    limits: Retention, tasks: Sequence[TaskFacts], logs: Sequence[LogFacts], now: datetime
+    limits: Retention,
+    tasks: Sequence[TaskFacts],
+    logs: Sequence[LogFacts],
+    now: datetime,
+    setups: Sequence[SetupFacts] = (),
 ) -> list[Removal]:
     """Return all that goes, what belongs to one task together."""
     over = [task for task in tasks if task.state in ENDED and not task.in_use]
@@ -94,7 +107,7 @@ def what_goes(
     found: list[Removal] = []
     for task in over:
         found += _of_task(limits, task, going.get(task.id, ""), now)
-    return [*found, *_test_logs(limits, logs, now)]
+    return [*found, *_test_logs(limits, logs, now), *_setups(limits, setups, now)]
 
 
 def horizon(limits: Retention, state: State, now: datetime) -> str:
@@ -178,6 +191,17 @@ def _test_logs(limits: Retention, logs: Iterable[LogFacts], now: datetime) -> It
         else:
             continue
         yield Removal(Kind.TEST_LOG, f"logs/tests/{log.number}.log", why, log.size)
+
+
+def _setups(limits: Retention, setups: Iterable[SetupFacts], now: datetime) -> Iterator[Removal]:
+    """Yield those that were not among the last used; none that may be in use just now."""
+    if not limits.setups:
+        return
+    newest_first = sorted(setups, key=lambda each: (each.used_at, each.key), reverse=True)
+    for each in newest_first[limits.setups :]:
+        if each.used_at < utc_text(now - GRACE):
+            why = f"more than retention.setups, {limits.setups}"
+            yield Removal(Kind.SETUP, f".alluvium/setups/{each.key}", why)
 
 
 def _folder_limit(limits: Retention, state: State) -> tuple[str, float]:

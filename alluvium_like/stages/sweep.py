@@ -27,6 +27,7 @@ from alluvium_like.stages.retention import (
     LogFacts,
     Ref,
     Removal,
+    SetupFacts,
     TaskFacts,
     horizon,
     what_goes,
@@ -109,6 +110,8 @@ async def _forget(tx: Transaction, task_id: str) -> None:
 
 async def _is_free(tx: Transaction, removal: Removal) -> bool:
     """Tell whether nobody has come to need the thing since it was looked at."""
+    if removal.kind is Kind.SETUP:
+        return True
     if removal.kind is Kind.TEST_LOG:
         number = int(Path(removal.path).stem)
         ids = [row["task_id"] for row in await tx.run("tasks_of_trial", trial_id=number)]
@@ -193,7 +196,9 @@ def _survey(
                     more = tuple(refs.get(task.id, ())), tuple(workshops.get(task.id, ()))
                     tasks.append(replace(facts, refs=more[0], workshops=more[1]))
     logs = [LogFacts(n, at, size, n in busy.logs) for n, (at, size) in files.items()]
-    return [_measured(workspace, removal) for removal in what_goes(limits, tasks, logs, now)]
+    setups = [SetupFacts(path.name, _written_at(path)) for path in _setups(workspace)]
+    found = what_goes(limits, tasks, logs, now, setups)
+    return [_measured(workspace, removal) for removal in found]
 
 
 def _look_at(workspace: Workspace, task: Task, in_use: bool, *, measure: bool) -> TaskFacts:
@@ -232,12 +237,17 @@ def _log_files(workspace: Workspace) -> dict[int, tuple[str, int]]:
     for path in _entries(workspace.trial_logs):
         name = re.fullmatch(r"([1-9][0-9]{0,17})\.log", path.name, re.ASCII)
         if name and path.is_file() and not path.is_symlink():
-            facts = path.lstat()
-            found[int(name[1])] = (
-                utc_text(datetime.fromtimestamp(facts.st_mtime, UTC)),
-                disk_size(path),
-            )
+            found[int(name[1])] = (_written_at(path), disk_size(path))
     return found
+
+
+def _setups(workspace: Workspace) -> list[Path]:
+    """Return what set-ups made; one that is being made is none yet."""
+    return [path for path in _entries(workspace.setups) if not path.name.startswith(".")]
+
+
+def _written_at(path: Path) -> str:
+    return utc_text(datetime.fromtimestamp(path.lstat().st_mtime, UTC))
 
 
 def _workshops(workspace: Workspace) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ import sqlite3
 from dataclasses import fields
 
 from alluvium_like.lifecycle import LandingState, Outcome, State, TaskKind
-from alluvium_like.task import Attempt, Landing, Task
+from alluvium_like.task import Attempt, Landing, Task, TaskSettings
 
 _TASK_FIELDS = [f.name for f in fields(Task)]
 _ATTEMPT_FIELDS = [f.name for f in fields(Attempt)]
@@ -18,6 +18,7 @@ def to_task(row: Row) -> Task:
     values = {name: row[name] for name in _TASK_FIELDS}
     values["state"] = State(values["state"])
     values["kind"] = TaskKind(values["kind"])
+    values["settings"] = TaskSettings.from_json(values["settings"])
     values["outcome"] = Outcome(values["outcome"]) if values["outcome"] else None
     return Task(**values)
 

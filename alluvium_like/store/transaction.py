@@ -10,7 +10,7 @@ from alluvium_like.errors import StaleTransition
 from alluvium_like.lifecycle import TRANSITIONS, CheckpointKind, Outcome, State
 from alluvium_like.store.connection import Statements
 from alluvium_like.store.rows import to_task
-from alluvium_like.task import Task
+from alluvium_like.task import Task, TaskSettings
 
 _SETTABLE = frozenset(
     {
@@ -126,6 +126,23 @@ class Transaction:
             question=question,
         )
         return moved
+
+    async def change_settings(
+        self, task: Task, agent: str, priority: int, settings: TaskSettings
+    ) -> Task:
+        """Change what a task says of itself, if it is where it was. Raises StaleTransition."""
+        rows = await self.run(
+            "change_settings",
+            id=task.id,
+            state=task.state,
+            attempt=task.attempt,
+            agent=agent,
+            priority=priority,
+            settings=settings.to_json(),
+        )
+        if not rows:
+            raise StaleTransition(f"task {task.id} is no longer {task.state}")
+        return await self.get(task.id)
 
     async def start_attempt(self, task: Task, agent: str) -> Task:
         """Move one task to running, as its next attempt, which is fenced by its number."""

@@ -4,7 +4,8 @@ With the daemon up it is called through its socket; else the command line holds 
 store and calls the same function. Nothing is acknowledged before its row is committed.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -18,6 +19,7 @@ from alluvium_like.task import Task, new_task_id
 from alluvium_like.workspace import Workspace
 
 _RETRYABLE = (State.FAILED, State.CANCELLED, State.NEEDS_HUMAN)
+_CHANGEABLE = (State.WAITING, State.QUEUED, State.NEEDS_REVISION, *_RETRYABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,21 @@ class Actions:
                 not_before="",
             )
         (self.wakes.integrate if ours else self.wakes.dispatch).set()
+        return task
+
+    async def set(self, task_id: str, changes: str) -> Task:
+        """Change the settings of a task that has not started its next attempt.
+
+        `changes`: JSON, as `surface/change.py` has checked it; what is not named stays.
+        """
+        task = await self._in_state(task_id, "changed", *_CHANGEABLE)
+        told = json.loads(changes)
+        agent, priority = told.pop("agent", task.agent), told.pop("priority", task.priority)
+        lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
+        settings = replace(task.settings, **{**told, **lists})
+        async with self.store.transaction("settings_changed") as tx:
+            task = await tx.change_settings(task, agent, priority, settings)
+        self.wakes.dispatch.set()
         return task
 
     async def approve(self, task_id: str) -> Task:

@@ -81,7 +81,8 @@ def read_agents(workspace: Workspace) -> list[Agent]:
         for name, profile in config.profiles.items()
     ]
     used = {profile.preset for profile in config.profiles.values()}
-    unused = [Profile.model_validate({"preset": name}) for name in ADAPTERS if name not in used]
+    # Not validated: some presets need more than their name to be of use.
+    unused = [Profile.model_construct(preset=name) for name in ADAPTERS if name not in used]
     found += [(_look(each.preset, each, configured=False), each) for each in unused]
     return run_in_foreground(partial(_with_versions, found))
 
@@ -142,7 +143,7 @@ async def _with_versions(found: Sequence[tuple[Agent, Profile]]) -> list[Agent]:
 
     async def ask(number: int, profile: Profile) -> None:
         agent, adapter = agents[number], adapter_of(profile)
-        if adapter is not None and agent.path:
+        if adapter is not None and adapter.version_arguments and agent.path:
             async with at_once:
                 version = await _version(adapter, profile, agent.path)
             agents[number] = replace(agent, version=version)

@@ -23,6 +23,7 @@ from alluvium_like.stages.dispatch.worker import adapter_of
 from alluvium_like.surface import machine
 from alluvium_like.surface.agents import environment_seen, program_of
 from alluvium_like.surface.machine import Check, Status
+from alluvium_like.surface.setup_checks import look_at_setup
 from alluvium_like.workspace import Workspace
 
 Look = Callable[[], Iterable[Check]]
@@ -53,6 +54,7 @@ def run_doctor(workspace: Workspace) -> list[Check]:
         looks += [
             ("agents", partial(_agents, config)),
             ("repository", partial(_repository, workspace, config)),
+            ("setup", partial(look_at_setup, workspace, config)),
         ]
     for name, look in looks:
         checks += _carefully(name, look)
@@ -120,7 +122,7 @@ def _agent(name: str, profile: Profile) -> Iterator[Check]:
         login = adapter.login(environment_seen(profile))
         if login.ready is False:
             yield Check(f"{title} login", Status.WARN, "cannot log in", login.words)
-    missing = [each for each in profile.passed if each not in os.environ]
+    missing = [each for each in profile.passed if each not in os.environ and each != profile.key]
     if missing:
         fix = "set them where the daemon is started"
         message = f"not set here: {', '.join(missing)}"

@@ -13,6 +13,7 @@ from typing import Final
 from alluvium_like.agents.prompt import default_template
 from alluvium_like.config import Config, load_config
 from alluvium_like.config.agents import PRESETS
+from alluvium_like.config.own_agents import CHAT, MCP
 from alluvium_like.config.text import render_for_init
 from alluvium_like.durable import write_durable
 from alluvium_like.errors import UsageError, WorkspaceError
@@ -25,7 +26,7 @@ from alluvium_like.gitrepo.owner import (
 from alluvium_like.workspace import CONFIG_NAME, STATE_NAME, Workspace
 
 _BUILTIN: Final = "builtin"
-AGENTS: Final = (_BUILTIN, *PRESETS)
+AGENTS: Final = (_BUILTIN, *(name for name in PRESETS if name not in (CHAT, MCP)))
 """What `init` can write down."""
 
 

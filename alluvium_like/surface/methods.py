@@ -15,6 +15,7 @@ def methods_of(actions: Actions) -> dict[str, Method]:
         "approve": _on_task(actions.approve),
         "reject": _on_task(actions.reject),
         "revert": _on_task(actions.revert),
+        "set": _on_task(actions.set),
         "pause": _on_daemon(actions.pause),
         "resume": _on_daemon(actions.resume),
     }

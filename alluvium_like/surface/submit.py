@@ -3,17 +3,23 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import tomli_w
 
 from alluvium_like.durable import fsync_dir, rename_noreplace
 from alluvium_like.errors import AlluviumError, UsageError
 from alluvium_like.failpoint import step
+from alluvium_like.inbox.settings import FILE_NAME, settings_of
 from alluvium_like.surface.status import ignored_names
 from alluvium_like.task import display_name
 from alluvium_like.workspace import Workspace
 
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 EXAMPLE = b"""\
 # Example task
 
@@ -21,20 +27,28 @@ Add a file `HELLO.md` to the repository that greets whoever reads it, and commit
 """
 
 
-def submit_text(workspace: Workspace, name: str, data: bytes) -> str:
+def submit_text(
+    workspace: Workspace, name: str, data: bytes, settings: Mapping[str, Any] = NOTHING
+) -> str:
     """Drop bytes as one file; returns the name it got. Raises AlluviumError."""
     _check_name(workspace, name)
     with _part(workspace) as part:
-        with part.open("xb") as stream:
+        with _place_in(part, name, settings).open("xb") as stream:
             stream.write(data)
             stream.flush()
             with step("submit.sync_text"):
                 os.fsync(stream.fileno())
+        _add_settings(part, settings, is_dir=False)
         return publish(part, workspace.inbox, name)
 
 
-def submit_path(workspace: Workspace, source: Path, name: str = "") -> str:
-    """Drop a copy of a file or folder; links in it stay links. Raises AlluviumError."""
+def submit_path(
+    workspace: Workspace, source: Path, name: str = "", settings: Mapping[str, Any] = NOTHING
+) -> str:
+    """Drop a copy of a file or folder; links in it stay links. Raises AlluviumError.
+
+    With settings a file becomes a folder that holds it, beside task.toml.
+    """
     if not os.path.lexists(source):
         raise UsageError(f"{source}: no such file or folder")
     if not (source.is_file() or source.is_dir()):
@@ -48,13 +62,14 @@ def submit_path(workspace: Workspace, source: Path, name: str = "") -> str:
             if source.is_dir():
                 shutil.copytree(source, part, symlinks=True)
             else:
-                shutil.copy2(source, part)
+                shutil.copy2(source, _place_in(part, name, settings))
             _sync_all(part)
         except shutil.Error as error:
             raise AlluviumError(f"{source}: cannot be copied: {_first_problem(error)}") from error
         except OSError as error:
             why = error.strerror or error
             raise AlluviumError(f"{source}: cannot be copied: {why}") from error
+        _add_settings(part, settings, is_dir=source.is_dir())
         return publish(part, workspace.inbox, name)
 
 
@@ -76,6 +91,29 @@ def publish(source: Path, inbox: Path, name: str) -> str:
         return wanted
     shown = display_name(os.fsencode(name))
     raise AlluviumError(f"the inbox holds too many items named like {shown}")
+
+
+def _place_in(part: Path, name: str, settings: Mapping[str, Any]) -> Path:
+    """Return where a file goes: a folder is made for it where settings go beside it."""
+    if not settings:
+        return part
+    part.mkdir()
+    return part / name
+
+
+def _add_settings(part: Path, settings: Mapping[str, Any], *, is_dir: bool) -> None:
+    """Write settings beside what is submitted; they count before those that it brings itself."""
+    if not settings:
+        return
+    own = settings_of(part, is_dir=is_dir)
+    if own.problem:
+        raise UsageError(own.problem)
+    file = part / FILE_NAME
+    if is_dir and os.path.lexists(file) and not own.settings:
+        raise UsageError(f"the folder has a {FILE_NAME} that holds no settings; options need one")
+    file.unlink(missing_ok=True)
+    file.write_text(tomli_w.dumps({**own.settings, **settings}), encoding="utf-8")
+    _sync_all(part)
 
 
 def _check_name(workspace: Workspace, name: str) -> None:

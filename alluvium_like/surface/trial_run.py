@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from anyio import to_thread
+from anyio import run_process, to_thread
 
 from alluvium_like import messages
 from alluvium_like.agents.command import AttemptPlaces
@@ -81,7 +81,10 @@ def try_agent(workspace: Workspace, name: str) -> Trial:
 async def _try(config: Config, name: str, profile: Profile, folder: Path) -> Trial:
     repo = folder / "repo"
     create_repository(repo, config.git.author_name, config.git.author_email)
-    worker = _worker(name, profile, repo, folder)
+    for key, value in (("name", config.git.author_name), ("email", config.git.author_email)):
+        # As the worktree of a task has it.
+        await run_process(["git", "config", f"user.{key}", value], cwd=repo)
+    worker = _worker(config, name, repo, folder)
     record = worker.record(folder / "transcript.jsonl", lambda _: None)
     spec = await to_thread.run_sync(worker.fill, _spec(worker, folder), record)
     end = await run_program(spec)
@@ -99,11 +102,13 @@ async def _try(config: Config, name: str, profile: Profile, folder: Path) -> Tri
     return Trial(name, judged.outcome, wrote, words)
 
 
-def _worker(name: str, profile: Profile, repo: Path, folder: Path) -> Worker:
+def _worker(config: Config, name: str, repo: Path, folder: Path) -> Worker:
+    profile = config.profiles[name]
     prompt_file = folder / "prompt.md"
     prompt_file.write_text(_PROMPT, encoding="utf-8")
     places = AttemptPlaces("test", folder, folder, repo, "main", prompt_file)
-    return worker_of(name, profile, places, environment_of(profile, places), _PROMPT)
+    environment = environment_of(profile, places)
+    return worker_of(name, profile, places, environment, _PROMPT, config.prices)
 
 
 def _spec(worker: Worker, folder: Path) -> RunSpec:

@@ -31,19 +31,26 @@ class Scene:
         self.bed = bed
         bed.patience = _PATIENCE_SECONDS
         self._agents: dict[str, dict[str, Any]] = {}
+        self.tables: dict[str, Any] = {}
+        """Further tables of config.toml."""
 
     def add(self, program: Program, url: str, **more: object) -> None:
         """Add the agent that is called as its program."""
         self.bed.environment[program.key] = KEY
         folder = self.bed.home / program.name
         told = {"timeout_seconds": _LONG_SECONDS, **more}
-        self._agents[program.name] = program.profile(url, folder, **told)
+        self.add_table(program.name, program.profile(url, folder, **told))
+
+    def add_table(self, name: str, table: dict[str, Any]) -> None:
+        """Add an agent by its table of config.toml."""
+        self._agents[name] = {"retries": 0, "retry_delay_seconds": 0, **table}
 
     def configure(self, tests: str = "") -> None:
         """Make the workspace; `tests` is the command that tests what is to land."""
         self.bed.make(
             config=tomli_w.dumps(
-                {
+                self.tables
+                | {
                     "agent": {"profile": next(iter(self._agents))},
                     "agents": self._agents,
                     "integration": {"run_tests": [tests] if tests else []},

@@ -48,7 +48,7 @@ class NpmTool:
     def version(self) -> str:
         """The version that is pinned."""
         pinned: str = json.loads((HERE / "package.json").read_text())["dependencies"][self.package]
-        return pinned
+        return pinned.rpartition("@")[2]  # an alias names its package, too
 
     def path(self, folder: Path) -> Path:
         """Where the program is, once installed into `folder`."""
@@ -123,6 +123,7 @@ Tool = NpmTool | PythonTool
 
 TOOLS: dict[str, Tool] = {
     "codex": NpmTool("@openai/codex", "codex"),
+    "codex-mcp": NpmTool("codex-mcp", "codex"),  # the last one with an MCP server
     "claude": NpmTool("@anthropic-ai/claude-code", "claude", scripts=True),
     "pi": NpmTool("@mariozechner/pi-coding-agent", "pi"),
     "mini": PythonTool("mini-swe-agent", "mini.txt", "mini", (12, 11, 13)),

@@ -22,7 +22,7 @@ NOTHING: Final = "nothing"
 """The trouble that needs no server: nobody listens."""
 IN_THE_GATE: Final = ("codex", "claude", "pi", "mini")
 CHOICE_VARIABLE: Final = "ALLUVIUM_AGENTS"
-_CODEX: Final = """\
+CODEX_SETTINGS: Final = """\
 model_provider = "scripted"
 [model_providers.scripted]
 name = "scripted"
@@ -138,7 +138,7 @@ PROGRAMS: Final = (
         key="SCRIPTED_KEY",
         model="model",
         environment=("CODEX_HOME=@FOLDER@",),
-        files={"config.toml": _CODEX},
+        files={"config.toml": CODEX_SETTINGS},
         cut_after=30,
         tells_tools=False,
     ),

@@ -11,6 +11,7 @@ import pytest
 from alluvium_like.config import Config
 from alluvium_like.config.integration import TestCommand
 from alluvium_like.errors import StoreError
+from alluvium_like.execution.ports import Ports
 from alluvium_like.stages.integrate import testing, trial
 from alluvium_like.stages.integrate.ledger import Gate, Ledger
 from alluvium_like.stages.integrate.testing import Ended, Testing
@@ -128,7 +129,9 @@ async def test_each_test_has_room_for_its_output_whatever_the_ones_before_it_pri
         warm=SimpleNamespace(take=nothing, give_back=nothing),
         runs=Live(),
         wakes=Wakes(),
+        ports=Ports(),
     )
+    monkeypatch.setattr(trial, "set_up", nothing)
     gate = Gate.of(tuple(TestCommand(name=n, command=f"printf {n * 6}") for n in "ab"))
     assert (await try_commit(cast(Parts, parts), "c", gate, 1)).green
     lines = space.trial_log(1).read_text().splitlines()

@@ -72,7 +72,7 @@ def test_an_agent_gets_what_is_named_and_no_secret_of_it_is_written(bed: Bed) ->
         *("PATH", "HOME", "LANG", "LC_TIME", "HUSH_KEY", "API_TOKEN", "NO_COLOR"),
         *("ALLUVIUM_TASK_ID", "ALLUVIUM_TASK_DIR", "ALLUVIUM_AGENT_DIR", "ALLUVIUM_WORKTREE"),
         *("ALLUVIUM_BRANCH", "ALLUVIUM_PROMPT_FILE", "ALLUVIUM_BASE_BRANCH", "ALLUVIUM_RUN"),
-        *("ALLUVIUM_ANSWERED", "RUST_LOG"),
+        *("ALLUVIUM_ANSWERED", "ALLUVIUM_PORT_BASE", "RUST_LOG"),
     }
 
     agents_own = {".agent/result.json"}

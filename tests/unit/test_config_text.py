@@ -43,6 +43,7 @@ def test_a_new_workspace_sets_only_what_was_chosen() -> None:
         "repo": {},
         "agent": {"command": ["x", 'a "b"\\\n']},
         "budget": {},
+        "setup": {},
         "integration": {"base_branch": "trunk"},
         "git": {},
         "safety": {},

@@ -210,7 +210,7 @@ def test_the_checks_run_exactly_the_test_line_of_readme_and_end_with_its_counts(
     assert code == 0
     assert f"$ {TEST_LINE[0]}" in output
     assert calls == [
-        "python3 tests/agents/install.py codex claude pi mini",
+        "python3 tests/agents/install.py codex codex-mcp claude pi mini",
         "python3 -m venv .venv",
         "pip install -q -e .[dev]",
         "pytest ",

@@ -2,9 +2,11 @@
 
 from alluvium_like.agents.adapters.aider import Aider
 from alluvium_like.agents.adapters.base import Adapter
+from alluvium_like.agents.adapters.chat import Chat
 from alluvium_like.agents.adapters.claude import Claude
 from alluvium_like.agents.adapters.codex import Codex
 from alluvium_like.agents.adapters.gemini import Gemini
+from alluvium_like.agents.adapters.mcp import Mcp
 from alluvium_like.agents.adapters.mini import Mini
 from alluvium_like.agents.adapters.opencode import Opencode
 from alluvium_like.agents.adapters.pi import Pi
@@ -15,6 +17,6 @@ ADAPTERS: dict[str, Adapter] = {
     adapter.name: adapter
     for adapter in (
         *(Pi(), Codex(), Claude(), Gemini(), Opencode(), Qwen(), Aider(), Mini()),
-        *(Goose(), CursorAgent(), Copilot(), Amp()),
+        *(Goose(), CursorAgent(), Copilot(), Amp(), Chat(), Mcp()),
     )
 }

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import Event, Usage
+from alluvium_like.config.agents import Profile
+from alluvium_like.config.own_agents import Allowance
 from alluvium_like.guarded import own_path, place, read_regular
 
 Told = dict[str, Any]
@@ -32,7 +34,8 @@ class Call:
     is the program's own, to go on with, empty for a new one, and `told` what its runs have already
     told to have used. `home` is a folder of the agent's for what it keeps from one attempt of the
     task to the next. `arguments` are the person's, and so is what `environment` holds beside the
-    basics.
+    basics. `command` is what a person runs in place of the program, `allowance` what
+    one request may cost, None for as much as it takes.
     """
 
     worktree: Path
@@ -44,6 +47,8 @@ class Call:
     session: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     told: Usage = field(default_factory=Usage)
+    command: tuple[str, ...] = ()
+    allowance: Allowance | None = None
 
     @property
     def stdin(self) -> bytes:
@@ -166,9 +171,17 @@ class Adapter(ABC):
     folder_variable: ClassVar[str] = ""
     """Variable that names another folder for these files."""
     version_arguments: ClassVar[tuple[str, ...]] = ("--version",)
-    """With these it prints its version, and does nothing else."""
+    """With these it prints its version, and does nothing else; empty: nobody asks it."""
     costs_at_end: ClassVar[bool] = False
     """Whether it tells of tokens while it runs, but of what they cost only when it ends."""
+
+    def of(self, profile: Profile) -> Self:
+        """Return it for one profile, of whose keys it may read more than a call says."""
+        return self
+
+    def program_line(self, call: Call) -> tuple[str, ...]:
+        """Return the program that is run, with what stands before all arguments."""
+        return call.command or (self.program,)
 
     @abstractmethod
     def invoke(self, call: Call) -> Invocation:

@@ -16,7 +16,7 @@ from alluvium_like import messages
 from alluvium_like.agents.evidence import ClaimRead, read_claim, read_question
 from alluvium_like.agents.outcome import NOT_RUN, Judged
 from alluvium_like.deletion import make_movable
-from alluvium_like.errors import AlluviumError, PlaceLost
+from alluvium_like.errors import AlluviumError, PlaceLost, SetupFailed
 from alluvium_like.execution.process import RunEnd, StopRequest
 from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.harvest import Harvest, harvest
@@ -29,8 +29,9 @@ from alluvium_like.stages.dispatch.prepare import Prepared, prepare
 from alluvium_like.stages.dispatch.running import Running
 from alluvium_like.stages.dispatch.tampering import Given, look_after, look_before
 from alluvium_like.stages.dispatch.verdict import Seen, conclude
-from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.parts import Parts, last_pulled
 from alluvium_like.stages.profiles import Chosen, note_fared
+from alluvium_like.stages.setting_up import SetupStopped
 from alluvium_like.task import Task
 from alluvium_like.trouble import Trouble, trouble_of
 from alluvium_like.workspace import SYSTEM_NAME
@@ -54,6 +55,7 @@ async def run_attempt(
         try:
             seen = await _run_and_look(parts, task, agent, request, process_gone)
         finally:
+            parts.ports.give_back(task.id)
             parts.runs.end(task.id)
         if seen.end.ending in _SHOW_HOW_IT_FARES:
             await parts.health.through(lambda: note_fared(parts, agent.name, seen.fared))
@@ -69,7 +71,7 @@ async def _run_and_look(
     request: StopRequest,
     process_gone: Callable[[], None],
 ) -> Seen:
-    seen = await _make_ready(parts, task, agent)
+    seen = await _make_ready(parts, task, agent, request)
     if isinstance(seen, Seen):
         return seen
     prepared, home, given = seen
@@ -93,7 +95,7 @@ async def _run_and_look(
 
 
 async def _make_ready(
-    parts: Parts, task: Task, agent: Chosen
+    parts: Parts, task: Task, agent: Chosen, request: StopRequest
 ) -> tuple[Prepared, Place, Given] | Seen:
     """Prepare an attempt; where it cannot be started, return how it ended."""
     given = Given(task.input_seal)
@@ -104,11 +106,16 @@ async def _make_ready(
             return Seen(agent, RunEnd(Ending.HELD, None, given.alarm, 0.0, 0), NOT_RUN, given)
         if given.seal != task.input_seal:
             await parts.store.write("seal_input", id=task.id, input_seal=given.seal)
-        prepared = await prepare(parts, task, agent)
+        prepared = await prepare(parts, task, agent, request)
         home = await anyio.to_thread.run_sync(Place.of, parts.workspace.task(task.id).root)
+    except SetupStopped as stopped:
+        await _clear_away(parts, parts.workshop(task.id), whole=False)
+        return Seen(agent, RunEnd(stopped.ending, None, str(stopped), 0.0, 0), NOT_RUN, given)
     except (AlluviumError, OSError) as error:
         ending = Ending.MACHINE if await parts.tell(error) else Ending.NOT_STARTED
-        if ending is Ending.NOT_STARTED:
+        if isinstance(error, SetupFailed):
+            log.warning("attempt_not_set_up", why=str(error))
+        elif ending is Ending.NOT_STARTED:
             log.exception("attempt_not_prepared")
         end = RunEnd(ending, None, f"could not be prepared: {error}", 0.0, 0)
         await _clear_away(parts, parts.workshop(task.id), whole=False)
@@ -225,6 +232,7 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool
     """
 
     async def look() -> Harvest:
+        pulled = await last_pulled(parts)
         try:
             return await harvest(
                 parts.git,
@@ -234,6 +242,8 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool
                 branch=task.branch,
                 start=prepared.start,
                 author=parts.settings.identity,
+                private=parts.settings.current.setup.private,
+                others=pulled.tip if pulled and pulled.task_id == task.id else "",
             )
         except (AlluviumError, OSError) as error:
             if failed and trouble_of(error) is Trouble.DISK:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 import anyio
 import anyio.abc
 
+from alluvium_like import messages
 from alluvium_like.clock import utc_after, utc_now
 from alluvium_like.config import Config
-from alluvium_like.errors import AlluviumError, StaleTransition, reason_of
+from alluvium_like.errors import AlluviumError, ConfigError, StaleTransition, reason_of
 from alluvium_like.lifecycle import Condition, Ending, State
 from alluvium_like.log import get_logger
 from alluvium_like.masking import mask
@@ -99,8 +100,14 @@ class Dispatch:
         while True:
             profiles = await profiles_now(self._parts)
             task = await store.next_runnable(utc_now(), far, profiles.held)
-            agent = profiles.working(task.agent) if task else None
-            if task is None or agent is None:
+            if task is None:
+                return None
+            try:
+                agent = profiles.for_task(task)
+            except ConfigError as error:
+                await self._hold(task, reason_of(error))
+                continue
+            if agent is None:
                 return None
             if over := await day_used_up(self._parts, agent.name):
                 await park_for_today(self._parts, agent.name, over)
@@ -110,6 +117,16 @@ class Dispatch:
                     return await tx.start_attempt(task, agent.name), agent
             except StaleTransition:
                 continue
+
+    async def _hold(self, task: Task, reason: str) -> None:
+        """Put a task to a person before it begins."""
+        question = messages.cannot_begin(task.id, reason)
+        try:
+            async with self._parts.store.transaction("attempt_held") as tx:
+                await tx.ask_human(task, question, reason=reason)
+        except StaleTransition:
+            return
+        log.warning("attempt_held", task_id=task.id, reason=reason)
 
     async def _attempt(self, task: Task, agent: Chosen) -> None:
         released = False

@@ -7,6 +7,7 @@ conflict is left in the worktree for the agent.
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,9 @@ from alluvium_like.agents.prompt import (
     render_prompt,
 )
 from alluvium_like.config.agents import Profile
-from alluvium_like.errors import ConfigError, RepositoryError
+from alluvium_like.errors import RepositoryError
 from alluvium_like.execution.marker import RunKind, RunMarker
-from alluvium_like.execution.process import RunSpec
+from alluvium_like.execution.process import RunSpec, StopRequest
 from alluvium_like.gitrepo.harvest import Start
 from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.gitrepo.workshop import Source, Workshop, merge_into_tree
@@ -36,6 +37,7 @@ from alluvium_like.stages.dispatch.history import Known, was_cut_off
 from alluvium_like.stages.dispatch.worker import Worker, environment_of, worker_of
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.profiles import Chosen
+from alluvium_like.stages.setting_up import Site, set_up, take_ports
 from alluvium_like.task import Attempt, Task, display_name
 
 
@@ -58,13 +60,12 @@ class Prepared:
     """What runs with that session have told to have used."""
 
 
-async def prepare(parts: Parts, task: Task, agent: Chosen) -> Prepared:
+async def prepare(parts: Parts, task: Task, agent: Chosen, request: StopRequest) -> Prepared:
     """Make everything that an attempt by `agent` needs.
 
-    Raises GitFailed, ConfigError, RepositoryError or OSError.
+    Its ports are to be given back when nothing of it is left. Raises SetupFailed, SetupStopped,
+    GitFailed, ConfigError, RepositoryError or OSError.
     """
-    if agent.profile is None:
-        raise ConfigError([f"config.toml has no agent '{agent.name}', which this task names"])
     with suppress(RepositoryError):  # the base is not there now: the lane says so, and waits
         if await parts.integration.refresh():
             parts.wakes.integrate.set()
@@ -82,8 +83,16 @@ async def prepare(parts: Parts, task: Task, agent: Chosen) -> Prepared:
     continues = task.start_from == "branch"
     known = Known(agent.name, continues, answers, earlier[: task.attempt - 1])
     spec, worker = await anyio.to_thread.run_sync(
-        _write, parts, task, workshop, agent.profile, known
+        _write, parts, task, workshop, agent.profile, known, take_ports(parts, task.id)
     )
+    site = Site(
+        workshop,
+        "" if start.merge else start.commit,
+        RunMarker(parts.workspace_id, RunKind.SETUP, task.id, task.attempt),
+        parts.workspace.task(task.id).attempt(task.attempt) / "setup.log",
+        worker.told,
+    )
+    await set_up(parts, site, request)
     transcript = parts.workspace.task(task.id).attempt(task.attempt) / "transcript.jsonl"
     given = known.session, known.told
     return Prepared(spec, worker, workshop, source, start, base, transcript, *given)
@@ -123,7 +132,12 @@ async def _with_conflict(parts: Parts, head: str, base: str) -> Start:
 
 
 def _write(
-    parts: Parts, task: Task, workshop: Workshop, profile: Profile, known: Known
+    parts: Parts,
+    task: Task,
+    workshop: Workshop,
+    profile: Profile,
+    known: Known,
+    ports: Mapping[str, str],
 ) -> tuple[RunSpec, Worker]:
     """Write what the attempt is given, and say how it is run."""
     folder = parts.workspace.task(task.id)
@@ -135,7 +149,7 @@ def _write(
         branch=task.branch,
         prompt_file=folder.prompt,
     )
-    environment = environment_of(profile, places)
+    environment = {**environment_of(profile, places), **ports}
     environment["ALLUVIUM_BASE_BRANCH"] = parts.integration.base_branch
     if known.answers:
         environment["ALLUVIUM_ANSWERED"] = "1"
@@ -144,7 +158,7 @@ def _write(
     if known.earlier:
         _keep_evidence(parts, task, known.earlier[-1])
     news = News(
-        title=task.name,
+        title=task.title,
         revision=task.revision_round > 0,
         cut_off=known.continues and was_cut_off(known.earlier),
         answers=known.answers,
@@ -153,7 +167,8 @@ def _write(
     prompt = render_prompt(_template(parts), places, news, inputs=inputs)
     give(folder.agent, folder.prompt.name, mask(prompt, keep=places.values().values()))
     continuation = render_continuation(places, news)
-    worker = worker_of(known.agent, profile, places, environment, prompt, continuation)
+    prices = parts.settings.current.prices
+    worker = worker_of(known.agent, profile, places, environment, prompt, prices, continuation)
     output = folder.attempt(task.attempt)
     spec = RunSpec(
         argv=[],

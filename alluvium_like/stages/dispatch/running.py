@@ -75,6 +75,8 @@ class Running:
             end = await self._run_once(await to_thread.run_sync(worker.fill, left, record))
             if self._why_stopped:
                 end = replace(end, reason=self._why_stopped)
+            elif end.ending is Ending.TIMED_OUT:  # pauses count too
+                end = replace(end, reason=messages.out_of_time(spec.timeout_seconds))
             if record is not None:
                 await to_thread.run_sync(record.finish)
             self._ended, self._told = [*self._ended, self._told], Usage()
@@ -130,13 +132,12 @@ class Running:
 
     async def _look_at_budgets(self) -> None:
         spent, source = await self._store_told()
-        task, name = self._task, self._worker.name
         end = self._record.end if self._record else None
         if end is not None and end.ok:
             return
         known = source is not CostSource.UNKNOWN or self._worker.costs_at_end
         if over := await reached(
-            self._parts, task.id, task.attempt, name, spent, costs_known=known
+            self._parts, self._task, self._worker.name, spent, costs_known=known
         ):
             self._stop(Ending.BUDGET, over)
 

@@ -13,7 +13,7 @@ from alluvium_like.config import Config
 from alluvium_like.config.agents import Limits
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.profiles import today
-from alluvium_like.task import Spent
+from alluvium_like.task import Spent, Task, TaskSettings
 
 _NOTHING: Final = Spent()
 
@@ -26,9 +26,7 @@ async def day_used_up(parts: Parts, agent: str) -> str:
     return _over_a_day(config, agent, await parts.store.spent_since(today()))
 
 
-async def reached(
-    parts: Parts, task_id: str, attempt: int, agent: str, now: Spent, *, costs_known: bool
-) -> str:
+async def reached(parts: Parts, task: Task, agent: str, now: Spent, *, costs_known: bool) -> str:
     """Return which budget an attempt has reached, empty while there is none.
 
     Its own row and those of the others that run hold what they have used so far. `costs_known`:
@@ -36,12 +34,14 @@ async def reached(
     """
     config = parts.settings.current
     limits = (config.profiles.get(agent, Limits()), config.budget)
-    if now.tokens and not costs_known and any(each.limit_costs for each in limits):
+    own = task.settings
+    cost_is_limited = own.max_cost or any(each.limit_costs for each in limits)
+    if now.tokens and not costs_known and cost_is_limited:
         return "a limit of cost is set, but nobody knows what this model costs; see [prices]"
-    if any(each.limit_tasks for each in limits):
-        spent = await parts.store.spent_by_task(task_id, attempt)
+    if own.max_cost or own.max_tokens or any(each.limit_tasks for each in limits):
+        spent = await parts.store.spent_by_task(task.id, task.attempt)
         spent[agent] = spent.get(agent, _NOTHING).plus(now)
-        if words := _over_a_task(config, agent, spent):
+        if words := _over_a_task(config, agent, spent, own):
             return words
     if _days_are_limited(config):
         return _over_a_day(config, agent, await parts.store.spent_since(today()))
@@ -52,7 +52,10 @@ def _days_are_limited(config: Config) -> bool:
     return any(each.limit_days for each in (config.budget, *config.profiles.values()))
 
 
-def _over_a_task(config: Config, agent: str, spent: dict[str, Spent]) -> str:
+def _over_a_task(config: Config, agent: str, spent: dict[str, Spent], own: TaskSettings) -> str:
+    together = reduce(Spent.plus, spent.values(), _NOTHING)
+    if words := _over(together, own.max_cost, own.max_tokens):
+        return f"it used {words} that its settings allow; an answer allows as much again"
     for who, used, limits in _who_may(config, agent, spent):
         if words := _over(used, limits.max_cost, limits.max_tokens):
             return f"{who} used {words} for the task; an answer allows as much again"

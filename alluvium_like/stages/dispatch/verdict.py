@@ -142,7 +142,7 @@ async def _move(
         case AttemptVerdict.FAILED:
             await step(to=State.FAILED)
         case AttemptVerdict.RETRY:
-            profile = seen.agent.profile or Profile()
+            profile = seen.agent.profile
             failures = task.failures + 1
             if failures > profile.retries:
                 await step(to=State.FAILED, failures=failures)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from alluvium_like.agents.command import (
 )
 from alluvium_like.agents.events import Usage
 from alluvium_like.agents.record import Record
-from alluvium_like.config.agents import Profile
+from alluvium_like.config.agents import Price, Profile, allowance_of
 from alluvium_like.execution.process import RunSpec
 from alluvium_like.masking import remember
 
@@ -41,6 +42,12 @@ class Worker:
     places: AttemptPlaces
     call: Call
     continuation: str
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the attempt is told in its environment: ALLUVIUM_* alone."""
+        told = self.call.environment.items()
+        return {name: value for name, value in told if name.startswith("ALLUVIUM_")}
 
     @property
     def can_resume(self) -> bool:
@@ -78,10 +85,9 @@ class Worker:
                 stdin=self.call.stdin,
             )
         invocation = self.adapter.invoke(self.call)
-        program = self.profile.command_line or (self.adapter.program,)
         return replace(
             spec,
-            argv=[*build_command(program, self.places), *invocation.arguments],
+            argv=[*self.adapter.program_line(self.call), *invocation.arguments],
             environment={**invocation.environment, **self.call.environment},
             stdin=invocation.stdin,
             on_line=partial(record.take_line, error=False) if record else None,
@@ -95,6 +101,7 @@ def worker_of(
     places: AttemptPlaces,
     environment: Mapping[str, str],
     prompt: str,
+    prices: Mapping[str, Price],
     continuation: str = "",
 ) -> Worker:
     """Make a profile ready for one attempt. `continuation`: what a session is told that goes on."""
@@ -106,24 +113,31 @@ def worker_of(
         arguments=profile.arguments,
         model=profile.model,
         environment=environment,
+        command=tuple(build_command(profile.command, places)),
+        allowance=allowance_of(profile, prices),
     )
     return Worker(name, profile, adapter_of(profile), places, call, continuation)
 
 
 def adapter_of(profile: Profile) -> Adapter | None:
     """Return the adapter of a profile's preset, None where it is any program."""
-    return ADAPTERS[profile.preset] if profile.preset else None
+    return ADAPTERS[profile.preset].of(profile) if profile.preset else None
 
 
 def remember_secrets(profiles: Iterable[Profile]) -> None:
-    """Mask from now on what agents are given: all that is passed on, and fixed keys by name.
+    """Mask from now on what agents are given: all that is passed on, and fixed keys by name."""
+    for profile in profiles:
+        remember_variables(profile.passed, profile.fixed, profile.key)
 
-    What every agent is given, such as the user's name, is no secret under another name either.
+
+def remember_variables(passed: Iterable[str], fixed: Mapping[str, str], key: str = "") -> None:
+    """Mask from now on what variables hold: those passed on, and keys among those with a value.
+
+    What every program is given, such as the user's name, is no secret under another name either.
     """
     known = {"", *base_environment(os.environ, ()).values()}
-    for profile in profiles:
-        remember({os.environ.get(name, "") for name in profile.passed} - known)
-        remember(value for name, value in profile.fixed.items() if _SECRET_NAME.search(name))
+    remember({os.environ.get(name, "") for name in passed} - known)
+    remember(compress(fixed.values(), (_SECRET_NAME.search(n) or n == key for n in fixed)))
 
 
 def environment_of(profile: Profile, places: AttemptPlaces) -> dict[str, str]:

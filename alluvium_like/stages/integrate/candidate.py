@@ -42,7 +42,7 @@ async def build_commit(parts: Parts, task: Task, top: str, tree: str, *, merge: 
     return await parts.integration.commit(
         tree,
         [top, task.head_commit] if merge else [top],
-        commit_message(task.name, task.id, subject, task.summary),
+        commit_message(task.title, task.id, subject, task.summary),
         author=author,
         committer=daemon,
     )

@@ -64,10 +64,16 @@ async def couple(parts: Parts, task: Task, top: str) -> Car | None:
     refused = await integration.find_refused(await integration.tree_of(top), merged.tree)
     if refused:
         raise RepositoryError(refused)
+    known = {test.name for test in parts.settings.current.integration.optional_tests}
+    if gone := sorted(set(task.settings.tests) - known):
+        raise RepositoryError(messages.test_gone(gone[0]))
     merge = brings_commits(parts, task)
     touched = await _to_be_allowed(parts, task, top, merged.tree, pulled=pulled, merge=merge)
     if touched:
         await verdicts.ask_for_leave(parts, task, sorted(touched))
+        return None
+    if "landing" in task.settings.checkpoints and task.head_commit != task.approved_commit:
+        await verdicts.ask_before_landing(parts, task)
         return None
     commit = await build_commit(parts, task, top, merged.tree, merge=merge)
     return Car(task.id, commit, merged.tree)

@@ -17,7 +17,7 @@ from alluvium_like.log import get_logger
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.base import Base
 from alluvium_like.stages.integrate.couple import couple_or_ask
-from alluvium_like.stages.integrate.ledger import Gate, Ledger
+from alluvium_like.stages.integrate.ledger import Gate, Gates, Ledger
 from alluvium_like.stages.integrate.testing import Testing
 from alluvium_like.stages.integrate.train import BASE, Car, Train, next_steps, room
 from alluvium_like.stages.parts import SLOW_LOOK_SECONDS, Parts, tell_condition
@@ -37,7 +37,7 @@ class Lane:
         self._base = Base(parts)
         self._ledger = Ledger(parts)
         self._testing = Testing(parts, self._ledger)
-        self._gate = Gate.of(())
+        self._gates = Gates(Gate.of(()))
         self._train = Train("")
         self._generation: int | None = None  # the base's that the train was begun on
         self._deferred: set[tuple[str, int, str]] = set()
@@ -97,14 +97,15 @@ class Lane:
 
     async def _step(self, tests: anyio.abc.TaskGroup) -> bool:
         """Take one decision and carry it out; returns whether another may follow at once."""
-        config = self._parts.settings.current.integration
-        await self._keep_up(Gate.of(config.run_tests), strict=config.strict)
+        current = self._parts.settings.current
+        config = current.integration
+        await self._keep_up(Gates.of(config, current.setup), strict=config.strict)
         if not config.enabled or await self._is_base_red():
             await self._uncouple("waits: nothing is integrated now")
             return False
         await self._drop_withdrawn()
         await self._extend(config.test_slots)
-        proven = self._train.proven if self._gate.tests else len(self._train.cars)
+        proven = self._train.proven if self._is_tested else len(self._train.cars)
         if proven:
             await self._land(proven)
             return True
@@ -113,10 +114,10 @@ class Lane:
             return False
         return await self._search(tests, config.test_slots)
 
-    async def _keep_up(self, gate: Gate, *, strict: bool) -> None:
+    async def _keep_up(self, gates: Gates, *, strict: bool) -> None:
         """Take up what has ended, and begin a new train where the old one is void."""
         for ended in self._testing.take_ended():
-            if ended.digest != self._gate.digest:
+            if ended.digest != self._gate_of(ended.commit).digest:
                 continue
             if ended.commit == self._train.base:  # what was known before may not count any more
                 self._train = self._train.recorded(ended.commit, passed=ended.green)
@@ -125,17 +126,17 @@ class Lane:
         if not self._opened:
             await self._ledger.open()
             self._opened = True
-        if self._generation != self._base.generation or gate.digest != self._gate.digest:
-            await self._begin_train(gate)
+        if self._generation != self._base.generation or gates != self._gates:
+            await self._begin_train(gates)
         self._train = replace(self._train, strict=strict)
 
-    async def _begin_train(self, gate: Gate) -> None:
+    async def _begin_train(self, gates: Gates) -> None:
         integration = self._parts.integration
         if integration.base != integration.seen and not await self._has_blocked_landing():
             await integration.set_base(integration.seen)
-        if gate.digest != self._gate.digest:
+        if gates != self._gates:
             self._give_up_all()  # the same commit may be in the new train, under other tests
-        self._gate = gate
+        self._gates = gates
         self._generation = self._base.generation
         self._train = Train(integration.base)
         self._deferred.clear()
@@ -144,9 +145,19 @@ class Lane:
 
     async def _learn(self, commit: str, tree: str) -> None:
         """Recall what earlier runs said about the tree of a commit."""
-        if self._gate.tests:
-            runs = await self._ledger.runs(tree, self._gate)
+        if self._is_tested:
+            runs = await self._ledger.runs(tree, self._gate_of(commit))
             self._train = self._train.learned(commit, runs)
+
+    @property
+    def _is_tested(self) -> bool:
+        """Whether anything in the train has to pass a test."""
+        return bool(self._gates.plain.tests) or any(car.tests for car in self._train.cars)
+
+    def _gate_of(self, commit: str) -> Gate:
+        """Return what a commit has to pass; one that is no car's, what all have to."""
+        cars = (car for car in self._train.cars if car.commit == commit)
+        return self._gates.passing(next((car.tests for car in cars), ()))
 
     async def _drop_withdrawn(self) -> None:
         """Take a car off whose task was cancelled, and with it what stands on top of it."""
@@ -167,7 +178,7 @@ class Lane:
     async def _extend(self, slots: int) -> None:
         """Couple what is ready, in the order of the queue, while the train may grow."""
         space = _MOST_AT_ONCE
-        if self._gate.tests:
+        if self._is_tested:
             space = room(self._train, self._ledger.failure_rate, slots)
         if not space:
             return
@@ -178,12 +189,14 @@ class Lane:
             turn = (task.id, task.attempt, task.approved_commit)
             if turn in self._deferred:
                 continue
-            top = coupled[-1][1].commit if coupled else self._train.top
+            below = coupled[-1][1] if coupled else next(reversed(self._train.cars), None)
+            top = below.commit if below else self._train.top
             car = await couple_or_ask(self._parts, task, top)
             if car is None:
                 self._deferred.add(turn)
             else:
-                coupled.append((task, car))
+                tests = {*(below.tests if below else ()), *task.settings.tests}
+                coupled.append((task, replace(car, tests=tuple(sorted(tests)))))
         await self._take_on(coupled)
 
     async def _take_on(self, coupled: list[tuple[Task, Car]]) -> None:
@@ -205,23 +218,24 @@ class Lane:
                     break
                 joined.append(car)
         self._train = self._train.extended(*joined)
-        if self._gate.tests:
+        if self._is_tested:
             for car in joined:
                 await self._learn(car.commit, car.tree)
             await self._ledger.show(self._train.cars)
 
     async def _land(self, proven: int) -> None:
         """Land all up to a position; a landing that has to wait is the base of what follows."""
-        cars = self._train.cars[:proven]
+        cars, tested = self._train.cars[:proven], self._is_tested
+        gate = self._gate_of(cars[-1].commit)
         await self._base.publish(cars)
         if self._base.generation != self._generation:
             return
         self._train = self._train.moved_up(proven)
         self._deferred.clear()
-        if self._gate.tests:
+        if tested:
             await self._ledger.judged(passed=proven)
             await self._ledger.show(self._train.cars)
-            passed = await self._ledger.last("green", cars[-1].tree, self._gate)
+            passed = await self._ledger.last("green", cars[-1].tree, gate)
             await verdicts.link_log(self._parts, [car.task_id for car in cars], passed)
 
     async def _search(self, tests: anyio.abc.TaskGroup, slots: int) -> bool:
@@ -244,7 +258,7 @@ class Lane:
             commit = train.commit(position)
             tree = await self._parts.integration.tree_of(commit)
             held = [car.task_id for car in train.cars[:position]]
-            await self._testing.start(tests, commit, tree, self._gate, held)
+            await self._testing.start(tests, commit, tree, self._gate_of(commit), held)
         return False
 
     def _give_up_all(self) -> None:
@@ -254,7 +268,7 @@ class Lane:
     async def _blame(self, position: int) -> None:
         """Send back the task whose car is red while the one before it is green."""
         car = self._train.cars[position - 1]
-        failed = await self._ledger.last("red", car.tree, self._gate)
+        failed = await self._ledger.last("red", car.tree, self._gate_of(car.commit))
         task = await self._parts.store.get(car.task_id)
         await self._shorten(position - 1)
         await self._ledger.judged(blamed=1)
@@ -263,7 +277,7 @@ class Lane:
     async def _pause_for_red_base(self) -> None:
         parts = self._parts
         tree = await parts.integration.tree_of(self._train.commit(BASE))
-        failed = await self._ledger.last("red", tree, self._gate)
+        failed = await self._ledger.last("red", tree, self._gates.plain)
         base = parts.integration.base_branch
         log_file = parts.workspace.trial_log(failed["id"]).relative_to(parts.workspace.root)
         reason = (

@@ -7,11 +7,13 @@ Rows only: the decisions are `train`'s, and the lane makes its train anew after 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from alluvium_like.agents.command import base_environment
 from alluvium_like.config import TestCommand
+from alluvium_like.config.integration import Integration
+from alluvium_like.config.setup import Setup
 from alluvium_like.stages.integrate.train import (
     FIRST_FAILURE_RATE,
     Car,
@@ -32,14 +34,40 @@ class Gate:
     digest: str
     """Tells gates apart by what could change a result."""
 
+    setup: Setup = field(default_factory=Setup)
+    """What makes the tree ready before them."""
+
     @classmethod
-    def of(cls, tests: tuple[TestCommand, ...]) -> "Gate":
+    def of(cls, tests: tuple[TestCommand, ...], setup: Setup | None = None) -> "Gate":
         """Return the gate that the configuration asks for now."""
+        setup = setup or Setup()
         environment = base_environment(os.environ, ())
         commands = [[test.name, test.command, test.timeout_seconds] for test in tests]
-        text = json.dumps([commands, sorted(environment.items())])
+        ready = [each.command for each in setup.run], setup.keep, setup.copy_, setup.env
+        known = [commands, sorted(environment.items()), *filter(any, [ready])]
+        text = json.dumps(known)
         digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-        return cls(tests, environment, digest)
+        return cls(tests, environment, digest, setup)
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """The gate of every candidate, and those of tasks that name further tests."""
+
+    plain: Gate
+    optional: tuple[TestCommand, ...] = ()
+
+    @classmethod
+    def of(cls, config: Integration, setup: Setup) -> "Gates":
+        """Return the gates that the configuration asks for now."""
+        return cls(Gate.of(config.run_tests, setup), config.optional_tests)
+
+    def passing(self, names: Collection[str]) -> Gate:
+        """Return the gate of a candidate that has to pass these tests too."""
+        if not names:
+            return self.plain
+        more = tuple(test for test in self.optional if test.name in names)
+        return Gate.of(self.plain.tests + more, self.plain.setup)
 
 
 class Ledger:

@@ -20,11 +20,15 @@ _EXPECTED_FAILURES = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Car:
-    """One task's candidate: the commit that would land, and its tree."""
+    """One task's candidate: the commit that would land, and its tree.
+
+    `tests`: what it has to pass beside the tests of all, for its own sake and that of those below.
+    """
 
     task_id: str
     commit: str
     tree: str
+    tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ of this run, whole.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
 
 from alluvium_like.config import TestCommand
+from alluvium_like.errors import SetupFailed
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunEnd, RunSpec, run_supervised
@@ -20,6 +22,7 @@ from alluvium_like.guarded import append, open_folder
 from alluvium_like.lifecycle import Ending
 from alluvium_like.stages.integrate.ledger import Gate
 from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.setting_up import SetupStopped, Site, set_up, take_ports
 
 _OUTPUT_LIMIT_BYTES = 1_000_000_000
 _LONGEST_GRACE_SECONDS = 5.0
@@ -44,8 +47,11 @@ async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Tria
     source, user = parts.integration.source(), parts.settings.identity
     try:
         await parts.warm.take(slot, source, commit=commit, branch=None, user=user)
+        ports = take_ports(parts, slot.name)
+        if not await _set_up(parts, slot, commit, number, ports):
+            return Trial(green=False, interrupted=True)
         for test in gate.tests:
-            end = await _run(parts, slot, test, gate, number)
+            end = await _run(parts, slot, test, {**gate.environment, **ports}, number)
             if end.ending in (Ending.SHUTDOWN, Ending.CANCELLED):
                 return Trial(green=False, interrupted=True)
             if end.ending is not Ending.EXITED or end.exit_code != 0:
@@ -53,7 +59,10 @@ async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Tria
                     return Trial(green=False, interrupted=True)
                 return Trial(False, False, test.command, _exit_text(end, test))
         return Trial(green=True)
+    except SetupFailed as error:
+        return Trial(False, False, "[setup]", str(error))
     finally:
+        parts.ports.give_back(slot.name)
         with anyio.CancelScope(shield=True):
             await parts.warm.give_back(slot)
         parts.wakes.janitor.set()
@@ -70,14 +79,33 @@ def read_tail(log_file: Path, limit: int) -> str:
         return ""
 
 
-async def _run(parts: Parts, slot: Workshop, test: TestCommand, gate: Gate, number: int) -> RunEnd:
+async def _set_up(
+    parts: Parts, slot: Workshop, commit: str, number: int, ports: Mapping[str, str]
+) -> bool:
+    """Make the tree ready as an agent's is; false where that was stopped. Raises SetupFailed."""
+    output = parts.workspace.trial_log(number)
+    marker = RunMarker(parts.workspace_id, RunKind.SETUP, slot.name, 0)
+    site = Site(slot, commit, marker, output, {"ALLUVIUM_WORKTREE": str(slot.tree), **ports})
+    request = parts.runs.begin(slot.name)
+    try:
+        await set_up(parts, site, request)
+    except SetupStopped:
+        return False
+    finally:
+        parts.runs.end(slot.name)
+    return True
+
+
+async def _run(
+    parts: Parts, slot: Workshop, test: TestCommand, environment: dict[str, str], number: int
+) -> RunEnd:
     config = parts.settings.current
     output = parts.workspace.trial_log(number)
     size = await anyio.to_thread.run_sync(_begin_output, output, test)
     spec = RunSpec(
         argv=["/bin/sh", "-c", test.command],
         cwd=slot.tree,
-        environment=gate.environment,
+        environment=environment,
         marker=RunMarker(parts.workspace_id, RunKind.TEST, slot.name, 0),
         stdin=None,
         stdout_path=output,

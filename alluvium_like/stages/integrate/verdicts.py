@@ -116,14 +116,23 @@ async def link_log(parts: Parts, task_ids: Sequence[str], trial: Row) -> None:
 
 async def ask_for_leave(parts: Parts, task: Task, paths: Sequence[str]) -> None:
     """Hold a task that touches protected paths until a person allows exactly this work."""
-    question = messages.leave_question(paths, task.id)
     reason = f"touches protected paths: {', '.join(paths[:5])}"
+    await _ask_to_approve(parts, task, messages.leave_question(paths, task.id), reason)
+
+
+async def ask_before_landing(parts: Parts, task: Task) -> None:
+    """Hold a task whose settings say so until a person has approved exactly this work."""
+    reason = "its settings ask for a person's approval before it lands"
+    await _ask_to_approve(parts, task, messages.landing_question(task.id), reason)
+
+
+async def _ask_to_approve(parts: Parts, task: Task, question: str, reason: str) -> None:
     try:
         async with parts.store.transaction("leave_asked") as tx:
             await tx.ask_human(task, question, reason=reason, kind=CheckpointKind.APPROVAL)
     except StaleTransition:
         return
-    log.info("leave_asked", task_id=task.id, paths=list(paths[:20]))
+    log.info("leave_asked", task_id=task.id, reason=reason)
 
 
 async def ask_about_landed(parts: Parts, task: Task) -> None:

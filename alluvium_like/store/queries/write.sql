@@ -22,6 +22,10 @@ DELETE FROM claims WHERE task_id = :task_id;
 INSERT INTO tasks (id, name, state, priority, input_seal, created_at, updated_at)
 VALUES (:id, :name, 'queued', :priority, :input_seal, :now, :now);
 
+-- name: change_settings
+UPDATE tasks SET agent = :agent, priority = :priority, settings = :settings, updated_at = :now
+WHERE id = :id AND state = :state AND attempt = :attempt RETURNING id;
+
 -- name: create_revert
 -- Finished work from the start: the integrator itself makes the commit.
 INSERT INTO tasks (id, name, kind, state, reverts, input_seal, created_at, updated_at)

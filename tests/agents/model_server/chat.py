@@ -24,6 +24,7 @@ def read(path: str, body: Json) -> Asked:
         tools={each["name"]: each.get("parameters") or {} for each in functions},
         calls=sum(len(each.get("tool_calls") or ()) for each in messages),
         messages=len(messages),
+        max_tokens=body.get("max_tokens"),
     )
 
 

@@ -30,6 +30,7 @@ class Asked:
     tools: Mapping[str, Json]
     calls: int
     messages: int
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True)

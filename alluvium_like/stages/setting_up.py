@@ -1,0 +1,279 @@
+"""A fresh worktree made ready, for an attempt as for the tests of a candidate.
+
+The owner's files are copied in, submodules filled, and the commands of [setup] run, or what they
+made before is copied in. Commands run as tests do: marked, with a deadline of their own, output
+capped and masked, none of their processes left. What they make serves others only where the tree
+was the landed base: what an agent committed may decide what they do.
+"""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from alluvium_like.agents.command import base_environment
+from alluvium_like.clock import monotonic
+from alluvium_like.config import TestCommand
+from alluvium_like.config.setup import Setup
+from alluvium_like.errors import AlluviumError, SetupFailed
+from alluvium_like.execution.identity import ProcessIdentity
+from alluvium_like.execution.marker import RunMarker
+from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
+from alluvium_like.gitrepo.contents import Contents, look_into
+from alluvium_like.gitrepo.private import write_excludes
+from alluvium_like.gitrepo.submodules import fill_submodules
+from alluvium_like.gitrepo.workshop import Workshop
+from alluvium_like.guarded import append, open_folder
+from alluvium_like.lifecycle import Ending
+from alluvium_like.log import get_logger
+from alluvium_like.stages import setups
+from alluvium_like.stages.copied import missing_of, place_for, remember_copied
+from alluvium_like.stages.parts import Parts
+from alluvium_like.trouble import Trouble, trouble_of
+
+log = get_logger(__name__)
+
+_Result = TypeVar("_Result")
+
+PORT_VARIABLE = "ALLUVIUM_PORT_BASE"
+_OUTPUT_LIMIT_BYTES = 10_000_000
+_LONGEST_GRACE_SECONDS = 5.0
+_TAIL_BYTES = 4096
+_LONGEST_LINE = 200
+
+
+class SetupStopped(AlluviumError):
+    """Somebody asked for the end while a worktree was made ready; `ending` says which."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(f"stopped while its worktree was made ready: {ending}")
+        self.ending = ending
+
+
+class NoPorts(AlluviumError):
+    """Every range of ports is taken: no work is to blame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A fresh worktree, and the run that it is for.
+
+    `commit` is what it holds, nothing beside that; empty where something was merged in.
+    `environment` is what the run is told, ALLUVIUM_* alone.
+    """
+
+    workshop: Workshop
+    commit: str
+    marker: RunMarker
+    log_file: Path
+    environment: Mapping[str, str]
+
+
+def take_ports(parts: Parts, key: str) -> dict[str, str]:
+    """Give a run its range of ports, and return how it is told. Raises NoPorts."""
+    setup = parts.settings.current.setup
+    if not setup.ports_per_task:
+        return {}
+    base = parts.ports.take(key, setup.first_port, setup.last_port, setup.ports_per_task)
+    if base is None:
+        raise NoPorts(
+            f"no {setup.ports_per_task} ports in a row are free between {setup.first_port} and "
+            f"{setup.last_port}: widen [setup].first_port and last_port"
+        )
+    return {PORT_VARIABLE: str(base)}
+
+
+async def set_up(parts: Parts, site: Site, stop: StopRequest) -> None:
+    """Make a worktree ready. Raises SetupFailed, SetupStopped, GitFailed or OSError."""
+    setup = parts.settings.current.setup
+    contents = await _unless_stopped(stop, partial(_bring, parts, setup, site.workshop))
+    if setup.run:
+        await _run_or_reuse(parts, setup, site, setups.key_of(setup, contents.locks), stop)
+
+
+async def _bring(parts: Parts, setup: Setup, shop: Workshop) -> Contents:
+    """Bring into a tree what comes from the owner; return what it held before."""
+    locks = setup.lock_files if setup.run else ()
+    contents = await look_into(parts.git, shop, locks, setup.private)
+    _refuse(setup, contents)
+    if setup.private:
+        await anyio.to_thread.run_sync(write_excludes, shop, setup.private)
+    if contents.submodules:
+        integration = parts.integration
+        source = integration.source()
+        await fill_submodules(
+            parts.git,
+            shop.tree,
+            contents.submodules,
+            source.integration,
+            integration.seen,
+            parts.owner,
+        )
+    await _copy(parts, setup, shop.tree)
+    return contents
+
+
+def _refuse(setup: Setup, contents: Contents) -> None:
+    if contents.lfs and not setup.lfs_pointers:
+        more = f" and {len(contents.lfs) - 1} more" if len(contents.lfs) > 1 else ""
+        raise SetupFailed(
+            f"{contents.lfs[0]}{more} is kept by Git LFS and would be a pointer in a worktree: "
+            "set [setup].lfs_pointers = true to let agents work with pointers"
+        )
+    if contents.private:
+        raise SetupFailed(
+            f"[setup] copies or keeps {contents.private[0]}, which the repository tracks: take it "
+            "out of config.toml, or out of the repository with 'git rm --cached'"
+        )
+
+
+async def _copy(parts: Parts, setup: Setup, tree: Path) -> None:
+    if not setup.copy_:
+        return
+    owner = parts.owner.path
+    await anyio.to_thread.run_sync(remember_copied, setup, owner)
+    missing = await anyio.to_thread.run_sync(missing_of, setup, owner)
+    if missing:
+        log.warning("setup_not_copied", missing=missing, folder=str(owner))
+    for name in setup.copy_:
+        if name in missing:
+            continue
+        target = await anyio.to_thread.run_sync(place_for, tree, name)
+        source = await anyio.to_thread.run_sync((owner / name).resolve)
+        try:
+            await setups.copy_in(source, target, parts.workspace_id)
+        except OSError as error:
+            if trouble_of(error) is Trouble.DISK:
+                raise
+            raise SetupFailed(f"{name} cannot be copied from {owner}: {error.strerror}") from error
+
+
+async def _run_or_reuse(
+    parts: Parts, setup: Setup, site: Site, key: str, stop: StopRequest
+) -> None:
+    tree, begun = site.workshop.tree, monotonic()
+    if not setup.keep:
+        await _run_all(parts, setup, site, stop)
+        return
+    reused = partial(_reused, parts, key, tree)
+    if await _unless_stopped(stop, reused):
+        log.info("setup_reused", key=key, seconds=round(monotonic() - begun, 3))
+        return
+    lock = parts.setups.lock(key)
+    try:
+        await _unless_stopped(stop, lock.acquire)
+        if await _unless_stopped(stop, reused):  # made by whom we waited for
+            log.info("setup_reused", key=key, seconds=round(monotonic() - begun, 3))
+            return
+        await _run_all(parts, setup, site, stop)
+        if site.commit == parts.integration.seen:
+            await _unless_stopped(stop, partial(_keep, parts, setup, key, tree))
+    finally:
+        if lock.statistics().owner == anyio.get_current_task():  # also where that was cut off
+            lock.release()
+
+
+async def _reused(parts: Parts, key: str, tree: Path) -> bool:
+    try:
+        return await setups.reuse(parts.workspace, key, tree, parts.workspace_id)
+    except OSError as error:
+        if trouble_of(error) is Trouble.DISK:
+            raise
+        log.warning("setup_not_reusable", key=key, why=str(error))
+        await setups.forget(parts.workspace, key)
+        return False
+
+
+async def _keep(parts: Parts, setup: Setup, key: str, tree: Path) -> None:
+    try:
+        await setups.keep(parts.workspace, key, tree, setup.keep, parts.workspace_id)
+    except OSError as error:
+        log.warning("setup_not_kept", key=key, why=str(error))
+
+
+async def _unless_stopped(stop: StopRequest, work: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Do something that takes its time, unless a stop is asked for. Raises SetupStopped."""
+    done: list[_Result] = []
+    error: Exception | None = None
+    async with anyio.create_task_group() as group:
+
+        async def give_up() -> None:
+            await stop.requested.wait()
+            group.cancel_scope.cancel()
+
+        group.start_soon(give_up)
+        try:
+            done.append(await work())
+        except Exception as found:  # noqa: BLE001  raised below: a task group would wrap it
+            error = found
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    if not done:
+        raise SetupStopped(stop.ending or Ending.SHUTDOWN)
+    return done[0]
+
+
+async def _run_all(parts: Parts, setup: Setup, site: Site, stop: StopRequest) -> None:
+    begun = monotonic()
+    for command in setup.commands:
+        end = await _run(parts, setup, site, command, stop)
+        if stop.ending is not None:
+            raise SetupStopped(stop.ending)
+        if end.ending is not Ending.EXITED or end.exit_code != 0:
+            await parts.mend()  # raises where the command is not to blame
+            said = await anyio.to_thread.run_sync(_last_line, site.log_file)
+            raise SetupFailed(
+                f"[setup] '{command.name}' {end.reason}: {said or 'it says nothing'}; "
+                f"all of it is in {_shown(parts, site.log_file)}"
+            )
+    log.info("setup_ran", commands=len(setup.run), seconds=round(monotonic() - begun, 3))
+
+
+async def _run(
+    parts: Parts, setup: Setup, site: Site, command: TestCommand, stop: StopRequest
+) -> RunEnd:
+    size = await anyio.to_thread.run_sync(_begin_output, site.log_file, command.command)
+    environment = base_environment(os.environ, setup.passed)
+    spec = RunSpec(
+        argv=["/bin/sh", "-c", command.command],
+        cwd=site.workshop.tree,
+        environment={**environment, **setup.fixed, **site.environment},
+        marker=site.marker,
+        stdout_path=site.log_file,
+        stderr_path=site.log_file,
+        output_limit_bytes=size + _OUTPUT_LIMIT_BYTES,
+        timeout_seconds=command.timeout_seconds,
+        grace_seconds=min(
+            parts.settings.current.safety.shutdown_grace_seconds, _LONGEST_GRACE_SECONDS
+        ),
+    )
+    return await run_supervised(spec, on_started=_not_stored, stop=stop)
+
+
+async def _not_stored(_: ProcessIdentity) -> None:
+    """A restart finds survivors of a set-up by the marker."""
+
+
+def _begin_output(output: Path, command: str) -> int:
+    """Append the command to the file that its output goes to; return the size of that."""
+    with open_folder(output.parent) as folder:
+        append(folder, output.name, f"$ {command}\n".encode(errors="backslashreplace"))
+    return output.stat().st_size
+
+
+def _last_line(output: Path) -> str:
+    with output.open("rb") as stream:
+        stream.seek(max(os.fstat(stream.fileno()).st_size - _TAIL_BYTES, 0))
+        lines = stream.read().decode(errors="replace").strip().splitlines()
+    last = lines[-1].strip() if lines else ""
+    return "" if last.startswith("$ ") else last[:_LONGEST_LINE]
+
+
+def _shown(parts: Parts, path: Path) -> str:
+    return str(path.relative_to(parts.workspace.root))
