@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from alluvium_like.config.agents import model_problem
 from alluvium_like.config.problems import explain, guess, refuse
 from alluvium_like.config.tables import Config
 from alluvium_like.config.values import Line, Seconds, Table, Text
@@ -114,8 +115,8 @@ def _unknown_names(table: TaskTable, config: Config) -> Iterator[tuple[str, str]
     if table.agent and table.agent not in profiles:
         yield "agent", f"config.toml has no agent '{table.agent}'; it has: {', '.join(profiles)}"
     profile = profiles.get(config.chosen(table.agent))
-    if table.model and profile is not None and not profile.preset:
-        yield "model", f"'{config.chosen(table.agent)}' is a command, which is told no model"
+    if table.model and profile is not None and (said := model_problem(profile, table.model)):
+        yield "model", f"{config.chosen(table.agent)}: {said}"
     for name in table.tests:
         if name not in tests:
             known = ", ".join(tests) or "none"

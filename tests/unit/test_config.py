@@ -45,7 +45,7 @@ def test_a_configuration_is_frozen_all_through() -> None:
     config = parsed('[agent]\nenv = ["A"]\n[agents.x]\npreset = "codex"')
     with pytest.raises(ValidationError):
         config.agent.retries = 3
-    assert hash(config.agent)
+    assert hash(config.safety)
     with pytest.raises(TypeError):
         config.agents["y"] = config.agent  # type: ignore[index]
 
@@ -161,7 +161,10 @@ def test_a_wrong_value_is_told_with_place_value_and_what_is_allowed(text: str, t
         ("[agent]\ntimeout = 3", "[agent].timeout: unknown key; did you mean 'timeout_seconds'?"),
         ("[agent]\nmax_workers = 3", "unknown key; did you mean 'max_workers' in [safety]?"),
         ("[agnet]\nretries = 1", "[agnet]: unknown table; did you mean 'agent'?"),
-        ("[quux]\nx = 1", "[quux]: unknown table; known here: repo, agent, budget, setup, integration"),
+        (
+            "[quux]\nx = 1",
+            "[quux]: unknown table; known here: repo, agent, budget, setup",
+        ),
         ("[git]\nquux = 1", "[git].quux: unknown key; known here: author_name, author_email"),
         ("retries = 3", "retries: unknown key; did you mean 'retries' in [agent]?"),
         ("[agents.x]\ntimeout = 3", "[agents.x].timeout: unknown key; did you mean 'timeout_se"),

@@ -3,14 +3,12 @@
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from alluvium_like.config import Config, parse_config
 from alluvium_like.config.task_settings import KEYS, Given, Wanted, check_settings
 from alluvium_like.inbox.settings import NONE_GIVEN, settings_of
-from alluvium_like.surface.change import changes_of
 from alluvium_like.task import TaskSettings
 
 CONFIG = """
@@ -74,7 +72,10 @@ def test_the_record_has_the_keys_of_the_table_beside_its_columns() -> None:
         ('title = "a\\nb"', "title: not on one line"),
         ("title = 5", "title: not a text (is 5; allowed: a text in quotes)"),
         ('agent = "nobody"', "agent: config.toml has no agent 'nobody'; it has: default, codex,"),
-        ('agent = "script"\nmodel = "gpt"', "model: 'script' is a command, which is told no model"),
+        (
+            'agent = "script"\nmodel = "gpt"',
+            "model: script: a command of one's own is not told of a model",
+        ),
         ('priority = "high"', "priority: not a whole number (is 'high'; allowed: a whole number"),
         ("priority = 1.5", "priority: not a whole number"),
         ("priority = 1001", "priority: too large (is 1001; allowed: 1000 or less)"),
