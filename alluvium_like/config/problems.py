@@ -93,14 +93,15 @@ def guess(word: str, keys: Sequence[str], kind: str = "key") -> str:
 
 
 def _where(loc: Sequence[int | str], table: bool) -> str:
-    first = _plain(str(loc[0]))
+    first = shown(str(loc[0]))
     text = f"[{first}]" if table else first
     for part in loc[1:]:
-        text += f"[{part}]" if isinstance(part, int) else f".{_plain(part)}"
+        text += f"[{part}]" if isinstance(part, int) else f".{shown(part)}"
     return text
 
 
-def _plain(key: str) -> str:
+def shown(key: str) -> str:
+    """Return a key as it can be shown on a line."""
     return key if key.isprintable() else repr(key)
 
 

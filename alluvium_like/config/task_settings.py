@@ -11,13 +11,17 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from alluvium_like.config.agents import model_problem
-from alluvium_like.config.problems import explain, guess, refuse
+from alluvium_like.config.problems import explain, guess, refuse, shown
 from alluvium_like.config.tables import Config
 from alluvium_like.config.values import Line, Seconds, Table, Text
 from alluvium_like.task import TaskSettings
 
-_MOST_LABELS: Final = 20
+_MOST: Final = 20
 _LONGEST_LABEL: Final = 60
+_LONGEST_NAME: Final = 200
+_LONGEST_SECONDS: Final = 30 * 86400
+_CAUTIOUS: Final = ("landing",)
+"""What counts where a checkpoint was asked for that cannot be understood."""
 
 
 def _label(value: str) -> str:
@@ -26,6 +30,13 @@ def _label(value: str) -> str:
     return value
 
 
+def _name(value: str) -> str:
+    if (value and not value.strip()) or len(value) > _LONGEST_NAME:
+        refuse("not a name", f"some text, at most {_LONGEST_NAME} characters")
+    return value
+
+
+_Name = Annotated[Line, AfterValidator(_name)]
 _Label = Annotated[Line, AfterValidator(_label)]
 _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -33,7 +44,7 @@ _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class TaskTable(Table):
     """The keys, all optional."""
 
-    title: Line = Field(default="", description="What people and commits call the task.")
+    title: _Name = Field(default="", description="What people and commits call the task.")
     agent: Line = Field(default="", description="The agent that works on it; empty is [agent].")
     model: Line = Field(
         default="", description="The model that this agent is told to use; not that of a fallback."
@@ -42,7 +53,10 @@ class TaskTable(Table):
         default=0, ge=-1000, le=1000, description="What is higher starts and lands first."
     )
     timeout_seconds: Seconds = Field(
-        default=0, ge=0, description="The longest that one attempt may take; 0 is the agent's own."
+        default=0,
+        ge=0,
+        le=_LONGEST_SECONDS,
+        description="The longest that one attempt may take; 0 is the agent's own.",
     )
     max_cost: _Dollars = Field(
         default=0, description="What it may cost in US dollars, beside other limits; 0 is no limit."
@@ -50,11 +64,11 @@ class TaskTable(Table):
     max_tokens: int = Field(
         default=0, ge=0, description="How many tokens it may use, beside other limits."
     )
-    labels: Annotated[tuple[_Label, ...], Field(strict=False, max_length=_MOST_LABELS)] = Field(
+    labels: Annotated[tuple[_Label, ...], Field(strict=False, max_length=_MOST)] = Field(
         default=(), description="Words to find it by."
     )
-    project: Line = Field(default="", description="What it belongs to, for people.")
-    tests: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+    project: _Name = Field(default="", description="What it belongs to, for people.")
+    tests: Annotated[tuple[Text, ...], Field(strict=False, max_length=_MOST)] = Field(
         default=(),
         description="Names of [[integration.optional_tests]] that its work has to pass too.",
     )
@@ -90,24 +104,32 @@ NOTHING_WANTED: Final = Wanted()
 
 def check_settings(given: Given, config: Config) -> Wanted:
     """Take settings as far as they are right, and say what is not."""
-    if given.problem:
-        return Wanted(problems=(given.problem,))
-    right, problems, where = dict(given.settings), [], given.where
+    right, wrong = dict(given.settings), list(_mistakes(given.settings))
+    for key, _ in wrong:
+        right.pop(key, None)
+    unknown = list(_unknown_names(TaskTable.model_validate(right), config))
+    for key, _ in unknown:
+        right.pop(key, None)
+    if any(key.startswith("checkpoint") for key, _ in wrong):
+        right["checkpoints"] = _CAUTIOUS
+    table = TaskTable.model_validate(right)
+    said = [f"{given.where}: {shown(key)}: {words}" for key, words in (*wrong, *unknown)]
+    problems = [*filter(None, [given.problem]), *said]
+    if len(problems) > _MOST:
+        problems[_MOST:] = [f"and {len(problems) - _MOST} more"]
+    values = table.model_dump(exclude={"agent", "priority"})
+    return Wanted(table.agent, table.priority, TaskSettings(**values), tuple(problems))
+
+
+def _mistakes(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each key that is unknown or has a wrong value, and what is wrong."""
     try:
-        table = TaskTable.model_validate(right)
+        TaskTable.model_validate(dict(settings))
     except ValidationError as error:
         for mistake in error.errors(include_url=False):
             key = str(mistake["loc"][0])
-            right.pop(key, None)
-            said = guess(key, KEYS) if mistake["type"] == "extra_forbidden" else explain(mistake)
-            problems.append(f"{where}: {key}: {said}")
-        table = TaskTable.model_validate(right)
-    for key, said in _unknown_names(table, config):
-        right.pop(key, None)
-        problems.append(f"{where}: {key}: {said}")
-    table = TaskTable.model_validate(right)
-    values = table.model_dump(exclude={"agent", "priority"})
-    return Wanted(table.agent, table.priority, TaskSettings(**values), tuple(problems))
+            unknown = mistake["type"] == "extra_forbidden"
+            yield key, guess(key, KEYS) if unknown else explain(mistake)
 
 
 def _unknown_names(table: TaskTable, config: Config) -> Iterator[tuple[str, str]]:

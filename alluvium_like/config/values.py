@@ -25,6 +25,7 @@ PLACEHOLDERS: Final = (
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_]\w*)\}", re.ASCII)  # ${word} is the shell's
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PROFILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
+_HALF = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REMOTE = re.compile(r"[\w][\w./-]*", re.ASCII)
 _NOT_IN_A_BRANCH = re.compile(r"^[-/.]|[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|/\.|[/.]$|\.lock(/|$)")
@@ -48,6 +49,8 @@ def _text(value: str) -> str:
 def _line(value: str) -> str:
     if _CONTROL.search(value):
         refuse("not on one line", "text without control characters")
+    if _HALF.search(value):
+        refuse("not UTF-8 text", "whole characters")
     return value
 
 

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from alluvium_like import messages
 from alluvium_like.config.task_settings import NOTHING_WANTED, Wanted, check_settings
+from alluvium_like.errors import reason_of
 from alluvium_like.inbox.claim import (
     ClaimFailed,
     Place,
@@ -137,11 +138,21 @@ class Claiming:
 
     def _sync(self, items: Sequence[tuple[TaskFolder, bool]]) -> list[_Dropped]:
         """Make items last that were moved, and read what they say of themselves."""
-        workspace, config = self._parts.workspace, self._parts.settings.current
+        workspace = self._parts.workspace
         seals = sync_claim([folder for folder, _ in items], workspace.tasks, workspace.inbox)
-        given = (settings_of(folder.input, is_dir=is_dir) for folder, is_dir in items)
-        wanted = [check_settings(each, config) for each in given]
+        wanted = [self._wanted(folder, is_dir=is_dir) for folder, is_dir in items]
         return [_Dropped(*both) for both in zip(seals, wanted, strict=True)]
+
+    def _wanted(self, folder: TaskFolder, *, is_dir: bool) -> Wanted:
+        """Read what an item says of itself; whatever it holds, others are claimed. OSError."""
+        try:
+            given = settings_of(folder.input, is_dir=is_dir)
+            return check_settings(given, self._parts.settings.current)
+        except OSError:
+            raise
+        except Exception as error:
+            log.exception("settings_not_read", task_id=folder.root.name)
+            return Wanted(problems=(f"its settings cannot be read: {reason_of(error)}",))
 
     def _roll_back(self, folder: TaskFolder, name: bytes, *, is_dir: bool) -> None:
         give_back(self._parts.workspace.inbox, folder, name, is_dir=is_dir)

@@ -86,12 +86,13 @@ class Actions:
 
         `changes`: JSON, as `surface/change.py` has checked it; what is not named stays.
         """
-        task = await self._in_state(task_id, "changed", *_CHANGEABLE)
         told = json.loads(changes)
-        agent, priority = told.pop("agent", task.agent), told.pop("priority", task.priority)
         lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
-        settings = replace(task.settings, **{**told, **lists})
         async with self.store.transaction("settings_changed") as tx:
+            task = _require_state(await tx.get(task_id), "changed", *_CHANGEABLE)
+            agent, priority = told.pop("agent", task.agent), told.pop("priority", task.priority)
+            own = {key: lists.get(key, value) for key, value in told.items()}
+            settings = replace(task.settings, **own)
             task = await tx.change_settings(task, agent, priority, settings)
         self.wakes.dispatch.set()
         return task
@@ -174,10 +175,11 @@ class Actions:
         return task
 
     async def _in_state(self, task_id: str, done: str, *states: State) -> Task:
-        task = await self.store.get(task_id)
-        if task.state not in states:
-            allowed = ", ".join(states)
-            raise StaleTransition(
-                f"{task.id} is {task.state}; only tasks in {allowed} can be {done}"
-            )
-        return task
+        return _require_state(await self.store.get(task_id), done, *states)
+
+
+def _require_state(task: Task, done: str, *states: State) -> Task:
+    if task.state not in states:
+        allowed = ", ".join(states)
+        raise StaleTransition(f"{task.id} is {task.state}; only tasks in {allowed} can be {done}")
+    return task

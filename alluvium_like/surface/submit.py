@@ -109,8 +109,8 @@ def _add_settings(part: Path, settings: Mapping[str, Any], *, is_dir: bool) -> N
     if own.problem:
         raise UsageError(own.problem)
     file = part / FILE_NAME
-    if is_dir and os.path.lexists(file) and not own.settings:
-        raise UsageError(f"the folder has a {FILE_NAME} that holds no settings; options need one")
+    if os.path.lexists(file) and not own.settings:
+        raise UsageError(f"options go into a {FILE_NAME}, and there is another file of that name")
     file.unlink(missing_ok=True)
     file.write_text(tomli_w.dumps({**own.settings, **settings}), encoding="utf-8")
     _sync_all(part)

@@ -145,6 +145,24 @@ def test_a_wrong_setting_holds_its_task_with_the_reason_and_it_is_put_right(bed:
     assert "only tasks in waiting, queued" in bed.cli("set", asked["id"], "priority=1", code=1)
 
 
+def test_changes_that_are_made_at_once_are_all_kept(bed: Bed) -> None:
+    make(bed)
+    bed.start()
+    bed.cli("pause")
+    bed.drop("task")
+    task_id = bed.wait_for("task", "queued")["id"]
+    changes = {"title": "T", "project": "p", "max_tokens": 9, "timeout_seconds": 5, "priority": 2}
+    at_once = [bed.spawn("set", task_id, f"{key}={value}") for key, value in changes.items()]
+    for each in at_once:
+        said = each.communicate(timeout=bed.patience)
+        assert each.returncode == 0, said
+    assert settings(bed, "task") == {**changes, "agent": ""}
+    assert "not UTF-8" in bed.run("-C", str(bed.root), "set", task_id, b"title=\xff").stderr
+    refused = bed.cli("submit", "-", "--name", "task.toml", "--title", "x", code=2, stdin="mine")
+    assert "another file of that name" in refused
+    assert not list(bed.inbox.iterdir())
+
+
 def test_an_agent_that_is_gone_from_the_configuration_holds_its_task(bed: Bed) -> None:
     make(bed)
     bed.start()
@@ -197,3 +215,19 @@ def test_a_test_that_one_task_names_is_for_it_and_what_lands_with_it(bed: Bed) -
     assert "bad.txt" not in bed.git("ls-tree", "--name-only", "main")
     logs = Path(bed.root / "logs" / "tests")
     assert len(list(logs.iterdir())) >= 2
+
+
+def test_a_base_that_fails_a_named_test_itself_is_blamed_on_nobody(bed: Bed) -> None:
+    make(bed)
+    bed.commit({"bad.txt": "from before"})
+    bed.start()
+    drop_folder(bed, "careful", task_toml='tests = ["e2e"]\n')
+    bed.wait_for_reason("careful", "waits: the base itself fails test ! -e bad.txt")
+    assert bed.task("careful")["revision_round"] == 0
+    bed.drop("other")
+    assert bed.wait_for("other", "done", "failed")["outcome"] == "merged"
+    bed.git("rm", "-q", "bad.txt")
+    bed.git("commit", "-q", "-m", "Mend it")
+    bed.cli("resume")  # looks at once
+    careful = bed.wait_for("careful", "done", "failed", "needs_human")
+    assert (careful["outcome"], careful["revision_round"]) == ("merged", 0)

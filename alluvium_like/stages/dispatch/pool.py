@@ -114,7 +114,9 @@ class Dispatch:
                 continue
             try:
                 async with store.transaction("attempt_begun") as tx:
-                    return await tx.start_attempt(task, agent.name), agent
+                    now = await tx.get(task.id)
+                    if (now.agent, now.settings) == (task.agent, task.settings):
+                        return await tx.start_attempt(task, agent.name), agent
             except StaleTransition:
                 continue
 

@@ -41,6 +41,8 @@ class Lane:
         self._train = Train("")
         self._generation: int | None = None  # the base's that the train was begun on
         self._deferred: set[tuple[str, int, str]] = set()
+        self._doubted = ""
+        """The base, while it is tested for what one car alone has to pass."""
         self._opened = False
         self.idle = True
 
@@ -240,7 +242,7 @@ class Lane:
 
     async def _search(self, tests: anyio.abc.TaskGroup, slots: int) -> bool:
         """Let the train's search go on; returns whether it found somebody to blame."""
-        train, under_way = self._train, self._testing.under_way
+        train, under_way = self._train, self._testing.under_way - {self._doubted}
         numbered = {train.commit(n): n for n in range(len(train.cars) + 1)}
         positions = [numbered[commit] for commit in under_way if commit in numbered]
         foreign = [commit for commit in under_way if commit not in numbered]
@@ -251,8 +253,7 @@ class Lane:
             await self._pause_for_red_base()
             return False
         if steps.blamed is not None:
-            await self._blame(steps.blamed)
-            return True
+            return await self._blame(tests, steps.blamed)
         free = max(slots - len(under_way), 0)  # what is given up still has processes to end
         for position in steps.start[:free]:
             commit = train.commit(position)
@@ -265,14 +266,39 @@ class Lane:
         for commit in self._testing.under_way:
             self._testing.give_up(commit)
 
-    async def _blame(self, position: int) -> None:
-        """Send back the task whose car is red while the one before it is green."""
+    async def _blame(self, tests: anyio.abc.TaskGroup, position: int) -> bool:
+        """Send back the task whose car is red while the one before it is green.
+
+        Returns false while it is not known yet whether the base passes what the car has to.
+        """
         car = self._train.cars[position - 1]
-        failed = await self._ledger.last("red", car.tree, self._gate_of(car.commit))
+        gate = self._gate_of(car.commit)
+        base_passes = await self._base_passes(tests, gate) if car.tests else True
+        if base_passes is None:
+            return False
+        failed = await self._ledger.last("red", car.tree, gate)
         task = await self._parts.store.get(car.task_id)
         await self._shorten(position - 1)
-        await self._ledger.judged(blamed=1)
-        await verdicts.send_back_tests(self._parts, task, failed)
+        if base_passes:
+            await self._ledger.judged(blamed=1)
+            await verdicts.send_back_tests(self._parts, task, failed)
+        else:
+            self._deferred.add((task.id, task.attempt, task.approved_commit))
+            reason = f"waits: the base itself fails {failed['command']}, which the task is to pass"
+            await verdicts.wait(self._parts, task, reason)
+        return True
+
+    async def _base_passes(self, tests: anyio.abc.TaskGroup, gate: Gate) -> bool | None:
+        """Tell whether the base passes a gate of further tests; None while that is found out."""
+        base = self._train.base
+        tree = await self._parts.integration.tree_of(base)
+        runs = await self._ledger.runs(tree, gate)
+        if runs.passes or runs.confirmed:
+            return runs.passes
+        if base not in self._testing.under_way:
+            self._doubted = base
+            await self._testing.start(tests, base, tree, gate, ())
+        return None
 
     async def _pause_for_red_base(self) -> None:
         parts = self._parts
