@@ -133,6 +133,7 @@ async def _recover_and_work(workspace: Workspace, config: Config, work: _Work) -
         finally:
             with anyio.CancelScope(shield=True):
                 await follower.finish()
+                await parts.health.write_last()
 
 
 class Supervisor:

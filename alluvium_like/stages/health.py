@@ -114,6 +114,14 @@ class Health:
             await anyio.to_thread.run_sync(write)
             del self._owed[file]
 
+    async def write_last(self) -> None:
+        """Write at the daemon's end what is still owed; what cannot be written is logged."""
+        for file, write in self._owed.items():
+            try:
+                await anyio.to_thread.run_sync(write)
+            except OSError:
+                log.exception("file_not_written", file=str(file))
+
     def _show(self) -> None:
         self._board.show(self.told)
         if self._told.keys() <= _HOLDS_UP_NOTHING_ELSE:

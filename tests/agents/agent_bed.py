@@ -30,6 +30,9 @@ class Scene:
     def __init__(self, bed: Bed) -> None:
         self.bed = bed
         bed.patience = _PATIENCE_SECONDS
+        scratch = bed.root.parent / "scratch"  # codex runs nothing where its own folder is below it
+        scratch.mkdir()
+        bed.environment["TMPDIR"] = str(scratch)
         self._agents: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, Any] = {}
         """Further tables of config.toml."""
