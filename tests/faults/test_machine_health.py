@@ -164,6 +164,25 @@ async def test_what_was_owed_never_replaces_what_was_written_later(
     await health.write_owed()  # or it would fail
 
 
+async def test_what_is_still_owed_at_the_end_is_written_as_far_as_it_can_be(
+    health: Health, tmp_path: Path
+) -> None:
+    errors = [OSError(errno.EIO, "broken")]
+
+    def fail() -> None:
+        raise OSError(errno.EIO, "broken")
+
+    def write() -> None:
+        if errors:
+            raise errors.pop()
+        (tmp_path / "second").write_text("whole")
+
+    await health.write_out(tmp_path / "first", fail)
+    await health.write_out(tmp_path / "second", write)
+    await health.write_last()
+    assert (tmp_path / "second").read_text() == "whole"
+
+
 @pytest.mark.parametrize("step", ["claim.sync_input", "claim.sync_inbox"])
 async def test_a_claim_whose_sync_failed_goes_back_by_a_rename_and_is_made_anew(
     tmp_path: Path, step: str
