@@ -17,17 +17,15 @@ def conflict_request(
     base_branch: str, base: str, branch: str, tip: str, files: Sequence[tuple[str, str]]
 ) -> str:
     """Return the revision request for a conflict: every file with both sides in it."""
-    parts = [
+    return (
         "# Revision request: conflict\n\n"
         f"The base branch `{base_branch}` (at {base}) moved on and contradicts your branch "
         f"`{branch}` (at {tip}).\n\n"
         "The new base is being merged into your worktree; the files below are left with conflict "
         "markers (`<<<<<<<` your side, `=======`, `>>>>>>>` the base). Resolve them so that both "
         "intentions hold, run the tests, and commit to conclude the merge.\n"
-    ]
-    for path, text in files:
-        parts.append(f"\n## `{one_line(path)}`\n\n{fenced(text)}\n")
-    return "".join(parts)
+        f"{_shown(files)}"
+    )
 
 
 def revert_input(task: Task) -> str:
@@ -41,15 +39,13 @@ def revert_input(task: Task) -> str:
 
 def revert_request(name: str, commit: str, files: Sequence[tuple[str, str]]) -> str:
     """Return the request for a revert that later work stands in the way of."""
-    parts = [
+    return (
         "# Revision request: take a commit back\n\n"
         f"Commit {commit} ({one_line(name)}) is to be taken back, as `git revert` would, and "
         "later work stands in the way in the files below. Take out what the commit brought, keep "
         "what came after it, run the tests, and commit.\n"
-    ]
-    for path, text in files:
-        parts.append(f"\n## `{one_line(path)}`\n\n{fenced(text)}\n")
-    return "".join(parts)
+        f"{_shown(files)}"
+    )
 
 
 def tests_reason(command: str, exit_text: str) -> str:
@@ -116,3 +112,7 @@ def escalation_question(reason: str, rounds: int) -> str:
         f"After {rounds} revision rounds the work still cannot land: {reason}. "
         "Answer with advice for another try, or cancel the task."
     )
+
+
+def _shown(files: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"\n## `{one_line(path)}`\n\n{fenced(text)}\n" for path, text in files)
