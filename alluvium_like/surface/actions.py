@@ -5,7 +5,7 @@ store and calls the same function. Nothing is acknowledged before its row is com
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import anyio
 
@@ -89,10 +89,8 @@ class Actions:
         task = await self._in_state(task_id, "changed", *_CHANGEABLE)
         told = json.loads(changes)
         agent, priority = told.pop("agent", task.agent), told.pop("priority", task.priority)
-        lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
-        settings = replace(task.settings, **{**told, **lists})
         async with self.store.transaction("settings_changed") as tx:
-            task = await tx.change_settings(task, agent, priority, settings)
+            task = await tx.change_settings(task, agent, priority, task.settings.changed(told))
         self.wakes.dispatch.set()
         return task
 
