@@ -34,6 +34,7 @@ from alluvium_like.messages.queue import (
     unrelated,
 )
 from alluvium_like.messages.retention import clock_moved
+from alluvium_like.messages.setup import TAKE_OUT, command_failed, lfs_pointers, private_tracked
 from alluvium_like.messages.upstream import (
     base_rewritten,
     not_pushed,
@@ -49,6 +50,7 @@ from alluvium_like.messages.upstream import (
 __all__ = [
     "FLAKE_REASON",
     "NO_QUESTION",
+    "TAKE_OUT",
     "TRAILER",
     "UNFINISHED",
     "agent_fared",
@@ -57,6 +59,7 @@ __all__ = [
     "budget_reached",
     "cannot_begin",
     "clock_moved",
+    "command_failed",
     "commit_message",
     "conflict_reason",
     "conflict_request",
@@ -67,8 +70,10 @@ __all__ = [
     "landed_question",
     "landing_question",
     "leave_question",
+    "lfs_pointers",
     "not_pushed",
     "out_of_time",
+    "private_tracked",
     "refused_again",
     "refused_all_the_time",
     "revert_input",

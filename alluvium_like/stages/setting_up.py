@@ -16,6 +16,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
+from alluvium_like import messages
 from alluvium_like.agents.command import base_environment
 from alluvium_like.clock import monotonic
 from alluvium_like.config.setup import Setup
@@ -117,16 +118,10 @@ async def _bring(parts: Parts, setup: Setup, shop: Workshop) -> Contents:
 
 def _refuse(setup: Setup, contents: Contents) -> None:
     if contents.lfs and not setup.lfs_pointers:
-        more = f" and {len(contents.lfs) - 1} more" if len(contents.lfs) > 1 else ""
-        raise SetupFailed(
-            f"{contents.lfs[0]}{more} is kept by Git LFS and would be a pointer in a worktree: "
-            "set [setup].lfs_pointers = true to let agents work with pointers"
-        )
+        raise SetupFailed(messages.lfs_pointers(contents.lfs))
     if contents.private:
-        raise SetupFailed(
-            f"[setup] copies or keeps {contents.private[0]}, which the repository tracks: take it "
-            "out of config.toml, or out of the repository with 'git rm --cached'"
-        )
+        what = messages.private_tracked(contents.private[0])
+        raise SetupFailed(f"{what}: {messages.TAKE_OUT}")
 
 
 async def _copy(parts: Parts, setup: Setup, tree: Path) -> None:
@@ -236,10 +231,8 @@ async def _run_all(parts: Parts, setup: Setup, site: Site, stop: StopRequest) ->
         if end.ending is not Ending.EXITED or end.exit_code != 0:
             await parts.mend()  # raises where the command is not to blame
             said = await anyio.to_thread.run_sync(_last_line, site.log_file)
-            raise SetupFailed(
-                f"[setup] '{command.name}' {end.reason}: {said or 'it says nothing'}; "
-                f"all of it is in {_shown(parts, site.log_file)}"
-            )
+            shown = str(site.log_file.relative_to(parts.workspace.root))
+            raise SetupFailed(messages.command_failed(command.name, end.reason, said, shown))
     log.info("setup_ran", commands=len(setup.run), seconds=round(monotonic() - begun, 3))
 
 
@@ -249,7 +242,3 @@ def _last_line(output: Path) -> str:
         lines = stream.read().decode(errors="replace").strip().splitlines()
     last = lines[-1].strip() if lines else ""
     return "" if last.startswith("$ ") else last[:_LONGEST_LINE]
-
-
-def _shown(parts: Parts, path: Path) -> str:
-    return str(path.relative_to(parts.workspace.root))
