@@ -4,9 +4,10 @@ import json
 import re
 import secrets
 import unicodedata
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from alluvium_like.clock import utc_stamp
 from alluvium_like.lifecycle import LandingState, Outcome, State, TaskKind
@@ -36,9 +37,12 @@ class TaskSettings:
     @classmethod
     def from_json(cls, text: str) -> "TaskSettings":
         """Return what was stored."""
-        told = json.loads(text)
+        return cls().changed(json.loads(text))
+
+    def changed(self, told: Mapping[str, Any]) -> "TaskSettings":
+        """Return it with what JSON tells; what that does not name stays."""
         lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
-        return cls(**{**told, **lists})
+        return replace(self, **{**told, **lists})
 
     def to_json(self) -> str:
         """Return it as it is stored."""

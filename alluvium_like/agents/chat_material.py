@@ -11,6 +11,7 @@ from typing import Final
 
 from alluvium_like.agents.job import Job, look_at
 from alluvium_like.agents.patches import Git, open_regular, printable
+from alluvium_like.messages.layout import fenced
 
 _MOST_OF_INPUT: Final = 200_000
 _MOST_OF_FILES: Final = 200_000
@@ -44,7 +45,7 @@ class _Room:
         self._left -= len(shown)
         text = shown.decode("utf-8", "ignore")
         end = "" if len(raw) == len(shown) else "\n\n(cut off here: there is no room for more)"
-        return f"### `{title}`\n\n{_fenced(text)}{end}"
+        return f"### `{title}`\n\n{fenced(text)}{end}"
 
 
 def material(job: Job, git: Git, commit: str, rejected: str) -> str:
@@ -63,7 +64,7 @@ def material(job: Job, git: Git, commit: str, rejected: str) -> str:
     sections = [
         "# What was dropped\n\n" + (shown or "Nothing."),
         *_earlier(job, rejected),
-        "# The repository\n\nIts files:\n\n" + _fenced("\n".join(_bounded(tracked))),
+        "# The repository\n\nIts files:\n\n" + fenced("\n".join(_bounded(tracked))),
         *(room.put(printable(name), git.run("show", f"{commit}:{name}").stdout) for name in files),
     ]
     return "\n\n".join(sections) + "\n"
@@ -98,11 +99,11 @@ def _changed(job: Job, git: Git) -> set[str]:
 def _earlier(job: Job, rejected: str) -> Iterator[str]:
     """Yield what earlier attempts came to."""
     if (request := job.revision_request()) is not None:
-        yield f"# Why the work came back\n\n{_fenced(request[:_MOST_OF_A_NOTE])}"
+        yield f"# Why the work came back\n\n{fenced(request[:_MOST_OF_A_NOTE])}"
     if rejected:
         yield (
             "# Your earlier change\n\nIt no longer fits: the files below are those of the new "
-            f"base, without it. Make it anew, whole.\n\n{_fenced(rejected[:_MOST_OF_A_NOTE])}"
+            f"base, without it. Make it anew, whole.\n\n{fenced(rejected[:_MOST_OF_A_NOTE])}"
         )
     folders = (job.agent_dir / "discovery").glob("attempt-*")
     last = max(folders, key=lambda path: (len(path.name), path.name), default=None)
@@ -124,9 +125,3 @@ def _is_no_text(raw: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.start < len(raw) - 4  # else a letter was cut in two
     return False
-
-
-def _fenced(text: str) -> str:
-    longest = max(map(len, re.findall(r"`{3,}", text)), default=2)
-    mark = "`" * (longest + 1)
-    return f"{mark}\n{text.rstrip()}\n{mark}"

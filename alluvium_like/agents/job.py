@@ -51,12 +51,12 @@ class Job(NamedTuple):
     def ask(self, summary: str, question: str) -> None:
         """Leave a question for a person; nothing of this attempt lands before the answer."""
         self.write("needs_human.md", question)
-        self.conclude("needs_human", f"{summary} Nothing was committed.", summary=summary)
+        self.conclude("needs_human", summary, "\nNothing was committed.\n")
 
-    def conclude(self, status: str, words: str, details: str = "", *, summary: str = "") -> None:
-        """Write how it went; `summary` is `words` in one sentence, where they are more."""
-        self.write("result.md", f"# Result\n\n{words}\n{details}")
-        result = {"status": status, "summary": summary or words}
+    def conclude(self, status: str, summary: str, details: str = "") -> None:
+        """Write how it went."""
+        self.write("result.md", f"# Result\n\n{summary}\n{details}")
+        result = {"status": status, "summary": summary}
         self.write("result.json", json.dumps(result, indent=2) + "\n")
 
     def revision_request(self) -> str | None:

@@ -29,6 +29,8 @@ from alluvium_like.config.values import (
     Table,
     Texts,
     Variables,
+    fixed_in,
+    passed_in,
     placeholders_in,
 )
 
@@ -149,13 +151,12 @@ class Program(Table):
     @property
     def passed(self) -> tuple[str, ...]:
         """The names of the variables that are passed on."""
-        return tuple(item for item in self.env if "=" not in item)
+        return passed_in(self.env)
 
     @property
     def fixed(self) -> dict[str, str]:
         """The variables that have a value of their own here."""
-        pairs = (item.partition("=") for item in self.env if "=" in item)
-        return {name: value for name, _, value in pairs}
+        return fixed_in(self.env)
 
     @model_validator(mode="after")
     def _arguments_need_a_preset(self) -> Self:
@@ -171,6 +172,11 @@ class Profile(Limits, ToolKeys, ChatKeys, Program):
     def passed(self) -> tuple[str, ...]:
         """The names of the variables that are passed on."""
         return (*super().passed, *([self.key] if self.key else []))
+
+    @property
+    def usual_model(self) -> str:
+        """The model that is asked where a task names none, empty for the program's own."""
+        return self.model or next(iter(self.models), "")
 
     @model_validator(mode="after")
     def _keys_are_of_the_preset(self) -> Self:
@@ -255,8 +261,7 @@ def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
 
 def allowance_of(profile: Profile, prices: Mapping[str, Price]) -> Allowance | None:
     """Return what one request of an agent may cost, None where nothing limits it."""
-    model = profile.model or next(iter(profile.models), "")
-    price = price_of(model, prices)
+    price = price_of(profile.usual_model, prices)
     if not profile.max_budget or price is None:
         return None
     return Allowance(request_dollars(profile), price.input, price.output)

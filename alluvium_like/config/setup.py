@@ -7,7 +7,15 @@ from pydantic import AfterValidator, Field, model_validator
 
 from alluvium_like.config.integration import TestCommand
 from alluvium_like.config.problems import refuse
-from alluvium_like.config.values import Seconds, Table, Text, Texts, Variables
+from alluvium_like.config.values import (
+    Seconds,
+    Table,
+    Text,
+    Texts,
+    Variables,
+    fixed_in,
+    passed_in,
+)
 
 LOCK_FILES: Final = (
     *("package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock"),
@@ -104,13 +112,12 @@ class Setup(Table):
     @property
     def passed(self) -> tuple[str, ...]:
         """The names of the variables that are passed on."""
-        return tuple(item for item in self.env if "=" not in item)
+        return passed_in(self.env)
 
     @property
     def fixed(self) -> dict[str, str]:
         """The variables that have a value of their own here."""
-        pairs = (item.partition("=") for item in self.env if "=" in item)
-        return {name: value for name, _, value in pairs}
+        return fixed_in(self.env)
 
     @property
     def commands(self) -> tuple[TestCommand, ...]:

@@ -76,6 +76,17 @@ def placeholders_in(value: str) -> list[str]:
     return _PLACEHOLDER.findall(value)
 
 
+def passed_in(variables: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of those that are passed on."""
+    return tuple(item for item in variables if "=" not in item)
+
+
+def fixed_in(variables: Sequence[str]) -> dict[str, str]:
+    """Return those that have a value of their own."""
+    pairs = (item.partition("=") for item in variables if "=" in item)
+    return {name: value for name, _, value in pairs}
+
+
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     if value and not value[0].strip():
         refuse("empty", "a program and its arguments")

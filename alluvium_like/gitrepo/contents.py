@@ -5,9 +5,10 @@ holds no such thing.
 """
 
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import anyio.to_thread
 
@@ -20,14 +21,25 @@ _ATTRIBUTES = b".gitattributes"
 _LFS = ":(top,attr:filter=lfs)"
 
 
+class _File(NamedTuple):
+    """One entry of an index."""
+
+    mode: str
+    object_id: str
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """`submodules` are the commits by path, `locks` names and ids of the lock files."""
+    """What a tree holds that asks for more: paths all.
+
+    `submodules` come with their commits, `locks` with the ids of what they hold; `private` are
+    those that are to stay out of the repository, and are in it.
+    """
 
     submodules: dict[str, str]
     locks: tuple[tuple[str, str], ...]
     private: tuple[str, ...]
-    """Paths that are to stay out of the repository, and are in it."""
     lfs: tuple[str, ...]
 
 
@@ -36,12 +48,9 @@ async def look_into(
 ) -> Contents:
     """Look at the tree of a fresh workshop. Raises GitFailed or OSError."""
     index = await anyio.to_thread.run_sync((workshop.admin / "index").read_bytes)
-    files: list[tuple[str, str, str]] = []
+    files: list[_File] = []
     if lock_files or private or _GITLINK_BYTES in index:
-        done = await git.run(
-            *("ls-files", "--stage", "-z"), git_dir=workshop.admin, work_tree=workshop.tree
-        )
-        files = list(_files(done.stdout))
+        files = await _files(git, workshop.admin, workshop.tree)
     lfs: list[str] = []
     if _ATTRIBUTES in index:
         done = await git.run(
@@ -49,24 +58,30 @@ async def look_into(
         )
         lfs = null_split(done.stdout)
     return Contents(
-        {path: found for mode, found, path in files if mode == _GITLINK},
-        tuple((path, found) for _, found, path in files if _is_lock(path, lock_files)),
-        tuple(path for _, _, path in files if _is_in(path, private)),
+        _links(files),
+        tuple((each.path, each.object_id) for each in files if _is_lock(each.path, lock_files)),
+        tuple(each.path for each in files if _is_in(each.path, private)),
         tuple(lfs),
     )
 
 
 async def links_of(git: Git, git_dir: Path, tree: Path) -> dict[str, str]:
     """Return the commits of the submodules of a fresh tree by path. Raises GitFailed."""
+    return _links(await _files(git, git_dir, tree))
+
+
+async def _files(git: Git, git_dir: Path, tree: Path) -> list[_File]:
     done = await git.run("ls-files", "--stage", "-z", git_dir=git_dir, work_tree=tree)
-    return {path: found for mode, found, path in _files(done.stdout) if mode == _GITLINK}
-
-
-def _files(listed: bytes) -> Iterator[tuple[str, str, str]]:
-    for entry in null_split(listed):
+    files = []
+    for entry in null_split(done.stdout):
         facts, _, path = entry.partition("\t")
-        mode, found, _ = facts.split(" ")
-        yield mode, found, path
+        mode, object_id, _ = facts.split(" ")
+        files.append(_File(mode, object_id, path))
+    return files
+
+
+def _links(files: Iterable[_File]) -> dict[str, str]:
+    return {each.path: each.object_id for each in files if each.mode == _GITLINK}
 
 
 def _is_lock(path: str, lock_files: Sequence[str]) -> bool:

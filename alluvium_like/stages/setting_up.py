@@ -16,24 +16,23 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
+from alluvium_like import messages
 from alluvium_like.agents.command import base_environment
 from alluvium_like.clock import monotonic
-from alluvium_like.config import TestCommand
 from alluvium_like.config.setup import Setup
 from alluvium_like.errors import AlluviumError, SetupFailed
-from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.marker import RunMarker
-from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
+from alluvium_like.execution.process import StopRequest
 from alluvium_like.gitrepo.contents import Contents, look_into
 from alluvium_like.gitrepo.private import write_excludes
 from alluvium_like.gitrepo.submodules import fill_submodules
 from alluvium_like.gitrepo.workshop import Workshop
-from alluvium_like.guarded import append, open_folder
 from alluvium_like.lifecycle import Ending
 from alluvium_like.log import get_logger
 from alluvium_like.stages import setups
 from alluvium_like.stages.copied import missing_of, place_for, remember_copied
 from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.shell import run_shell
 from alluvium_like.trouble import Trouble, trouble_of
 
 log = get_logger(__name__)
@@ -42,7 +41,6 @@ _Result = TypeVar("_Result")
 
 PORT_VARIABLE = "ALLUVIUM_PORT_BASE"
 _OUTPUT_LIMIT_BYTES = 10_000_000
-_LONGEST_GRACE_SECONDS = 5.0
 _TAIL_BYTES = 4096
 _LONGEST_LINE = 200
 
@@ -120,16 +118,10 @@ async def _bring(parts: Parts, setup: Setup, shop: Workshop) -> Contents:
 
 def _refuse(setup: Setup, contents: Contents) -> None:
     if contents.lfs and not setup.lfs_pointers:
-        more = f" and {len(contents.lfs) - 1} more" if len(contents.lfs) > 1 else ""
-        raise SetupFailed(
-            f"{contents.lfs[0]}{more} is kept by Git LFS and would be a pointer in a worktree: "
-            "set [setup].lfs_pointers = true to let agents work with pointers"
-        )
+        raise SetupFailed(messages.lfs_pointers(contents.lfs))
     if contents.private:
-        raise SetupFailed(
-            f"[setup] copies or keeps {contents.private[0]}, which the repository tracks: take it "
-            "out of config.toml, or out of the repository with 'git rm --cached'"
-        )
+        what = messages.private_tracked(contents.private[0])
+        raise SetupFailed(f"{what}: {messages.TAKE_OUT}")
 
 
 async def _copy(parts: Parts, setup: Setup, tree: Path) -> None:
@@ -221,50 +213,27 @@ async def _unless_stopped(stop: StopRequest, work: Callable[[], Awaitable[_Resul
 
 async def _run_all(parts: Parts, setup: Setup, site: Site, stop: StopRequest) -> None:
     begun = monotonic()
+    basics = base_environment(os.environ, setup.passed)
+    environment = {**basics, **setup.fixed, **site.environment}
     for command in setup.commands:
-        end = await _run(parts, setup, site, command, stop)
+        end = await run_shell(
+            command,
+            cwd=site.workshop.tree,
+            environment=environment,
+            marker=site.marker,
+            output=site.log_file,
+            limit_bytes=_OUTPUT_LIMIT_BYTES,
+            grace_seconds=parts.settings.current.safety.shutdown_grace_seconds,
+            stop=stop,
+        )
         if stop.ending is not None:
             raise SetupStopped(stop.ending)
         if end.ending is not Ending.EXITED or end.exit_code != 0:
             await parts.mend()  # raises where the command is not to blame
             said = await anyio.to_thread.run_sync(_last_line, site.log_file)
-            raise SetupFailed(
-                f"[setup] '{command.name}' {end.reason}: {said or 'it says nothing'}; "
-                f"all of it is in {_shown(parts, site.log_file)}"
-            )
+            shown = str(site.log_file.relative_to(parts.workspace.root))
+            raise SetupFailed(messages.command_failed(command.name, end.reason, said, shown))
     log.info("setup_ran", commands=len(setup.run), seconds=round(monotonic() - begun, 3))
-
-
-async def _run(
-    parts: Parts, setup: Setup, site: Site, command: TestCommand, stop: StopRequest
-) -> RunEnd:
-    size = await anyio.to_thread.run_sync(_begin_output, site.log_file, command.command)
-    environment = base_environment(os.environ, setup.passed)
-    spec = RunSpec(
-        argv=["/bin/sh", "-c", command.command],
-        cwd=site.workshop.tree,
-        environment={**environment, **setup.fixed, **site.environment},
-        marker=site.marker,
-        stdout_path=site.log_file,
-        stderr_path=site.log_file,
-        output_limit_bytes=size + _OUTPUT_LIMIT_BYTES,
-        timeout_seconds=command.timeout_seconds,
-        grace_seconds=min(
-            parts.settings.current.safety.shutdown_grace_seconds, _LONGEST_GRACE_SECONDS
-        ),
-    )
-    return await run_supervised(spec, on_started=_not_stored, stop=stop)
-
-
-async def _not_stored(_: ProcessIdentity) -> None:
-    """A restart finds survivors of a set-up by the marker."""
-
-
-def _begin_output(output: Path, command: str) -> int:
-    """Append the command to the file that its output goes to; return the size of that."""
-    with open_folder(output.parent) as folder:
-        append(folder, output.name, f"$ {command}\n".encode(errors="backslashreplace"))
-    return output.stat().st_size
 
 
 def _last_line(output: Path) -> str:
@@ -273,7 +242,3 @@ def _last_line(output: Path) -> str:
         lines = stream.read().decode(errors="replace").strip().splitlines()
     last = lines[-1].strip() if lines else ""
     return "" if last.startswith("$ ") else last[:_LONGEST_LINE]
-
-
-def _shown(parts: Parts, path: Path) -> str:
-    return str(path.relative_to(parts.workspace.root))

@@ -37,7 +37,7 @@ _COPY_SECONDS = 600.0
 _NOTE = "made.json"
 _FILES = "files"
 _PROGRAMS = frozenset({"bin", ".bin", "Scripts"})
-_NAMING = (".pth", ".cfg", ".egg-link", ".pc")
+_PLACE_SUFFIXES = (".pth", ".cfg", ".egg-link", ".pc")
 _LARGEST = 1_000_000
 
 
@@ -140,7 +140,7 @@ def _discard(path: Path, trash: Path) -> None:
 
 
 def _publish(half: Path, workspace: Workspace, key: str, tree: Path, names: list[str]) -> None:
-    note = {"tree": str(tree), "kept": names, "naming": list(_naming(half / _FILES, str(tree)))}
+    note = {"tree": str(tree), "kept": names, "naming": list(_what_names(half / _FILES, str(tree)))}
     (half / _NOTE).write_text(json.dumps(note))
     _discard(workspace.setups / key, workspace.trash)
     with step("setup.publish"):
@@ -172,19 +172,19 @@ def _is_plain_folder(tree: Path, name: str) -> bool:
     return all(is_real_folder(each) for each in (path, *around))
 
 
-def _named(tree: str) -> "re.Pattern[bytes]":
+def _pattern_of(tree: str) -> "re.Pattern[bytes]":
     return re.compile(re.escape(os.fsencode(tree)) + rb"(?![\w.-])")
 
 
-def _naming(files: Path, tree: str) -> Iterator[str]:
+def _what_names(files: Path, tree: str) -> Iterator[str]:
     """Yield the links and small text files that name the tree and that programs go by."""
-    named = _named(tree)
+    named = _pattern_of(tree)
     for at, folders, names in os.walk(files):
         for name in (*folders, *names):
             path = Path(at, name)
             if path.is_symlink():
                 found = named.match(os.fsencode(path.readlink())) is not None
-            elif name in folders or not _goes_by(path):
+            elif name in folders or not _may_name_its_place(path):
                 continue
             else:
                 content = path.read_bytes()
@@ -193,18 +193,18 @@ def _naming(files: Path, tree: str) -> Iterator[str]:
                 yield str(path.relative_to(files))
 
 
-def _goes_by(path: Path) -> bool:
+def _may_name_its_place(path: Path) -> bool:
     """Tell whether a file is one in which programs write down where they stand."""
     if path.name != "direct_url.json" and not path.name.startswith("__editable__"):
         in_programs = path.parent.name in _PROGRAMS
-        if not in_programs and path.suffix not in _NAMING:
+        if not in_programs and path.suffix not in _PLACE_SUFFIXES:
             return False
     return path.is_file() and path.stat().st_size <= _LARGEST
 
 
 def _rename_tree(tree: Path, naming: Sequence[str], old: str) -> None:
     """Write the new tree into what names the old one."""
-    named, new = _named(old), os.fsencode(tree)
+    named, new = _pattern_of(old), os.fsencode(tree)
     for name in naming:
         path = tree / name
         if path.is_symlink():

@@ -5,7 +5,7 @@ store and calls the same function. Nothing is acknowledged before its row is com
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import anyio
 
@@ -87,13 +87,10 @@ class Actions:
         `changes`: JSON, as `surface/change.py` has checked it; what is not named stays.
         """
         told = json.loads(changes)
-        lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
         async with self.store.transaction("settings_changed") as tx:
             task = _require_state(await tx.get(task_id), "changed", *_CHANGEABLE)
             agent, priority = told.pop("agent", task.agent), told.pop("priority", task.priority)
-            own = {key: lists.get(key, value) for key, value in told.items()}
-            settings = replace(task.settings, **own)
-            task = await tx.change_settings(task, agent, priority, settings)
+            task = await tx.change_settings(task, agent, priority, task.settings.changed(told))
         self.wakes.dispatch.set()
         return task
 

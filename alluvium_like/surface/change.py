@@ -6,18 +6,13 @@ from typing import Any, Final
 
 from alluvium_like.config import load_config
 from alluvium_like.config.problems import guess
-from alluvium_like.config.task_settings import KEYS, Given, check_settings
+from alluvium_like.config.task_settings import KEYS, Given, TaskTable, check_settings
 from alluvium_like.errors import UsageError
-from alluvium_like.task import TaskSettings
 from alluvium_like.workspace import Workspace
 
 _NUMBERS: Final = {"timeout_seconds": float, "max_cost": float, "max_tokens": int, "priority": int}
-_LISTS: Final = ("labels", "tests", "checkpoints")
-_UNSET: Final[Mapping[str, Any]] = {
-    "agent": "",
-    "priority": 0,
-    **{key: getattr(TaskSettings(), key) for key in TaskSettings.__slots__},
-}
+_UNSET: Final[Mapping[str, Any]] = TaskTable().model_dump()
+_LISTS: Final = {key for key, value in _UNSET.items() if isinstance(value, tuple)}
 
 
 def changes_of(workspace: Workspace, words: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ class Kind(StrEnum):
 class Service:
     """The facts; paths are absolute, UTF-8 and without control characters.
 
-    `agent_variables` are those that [agent] env asks for: the service has to be given them.
+    `variables` are those that config.toml passes on: the service has to be given them.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Service:
     program: tuple[str, ...]
     search_path: str
     grace_seconds: float
-    agent_variables: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

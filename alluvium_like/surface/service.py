@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import unicodedata
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +48,7 @@ def service_of(workspace: Workspace, name: str | None = None) -> Service:
                 "so move it"
             )
     config = load_config(workspace.config_file)
+    passed = (*(each.passed for each in config.profiles.values()), config.setup.passed)
     folders = os.environ.get("PATH", os.defpath).split(":")
     return Service(
         name=name or _name_for(workspace.root),
@@ -54,9 +56,7 @@ def service_of(workspace: Workspace, name: str | None = None) -> Service:
         program=(sys.executable, "-P", "-m", "alluvium_like"),
         search_path=":".join(f for f in folders if f.startswith("/") and _can_be_written(f)),
         grace_seconds=config.safety.shutdown_grace_seconds,
-        agent_variables=tuple(
-            dict.fromkeys(name for each in config.profiles.values() for name in each.passed)
-        ),
+        variables=tuple(dict.fromkeys(chain.from_iterable(passed))),
     )
 
 
@@ -97,16 +97,16 @@ def next_steps(service: Service, kind: Kind, path: Path) -> list[str]:
 
 
 def where_variables_go(service: Service, kind: Kind) -> str:
-    """Return a sentence about the variables of [agent] env, empty when it asks for none."""
-    if not service.agent_variables:
+    """Return a sentence about the variables that are passed on, empty where none are."""
+    if not service.variables:
         return ""
-    names = ", ".join(service.agent_variables)
+    names = ", ".join(service.variables)
     where = (
         "write NAME=value into ~/.config/environment.d/alluvium-like.conf and log in again"
         if kind is Kind.SYSTEMD
         else "run 'launchctl setenv NAME value' before it starts"
     )
-    return f"[agent] env asks for {names}, and a service sees nothing of your shell's: {where}"
+    return f"config.toml passes on {names}, and a service sees nothing of your shell's: {where}"
 
 
 def _name_for(root: Path) -> str:

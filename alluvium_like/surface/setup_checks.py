@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import anyio
 
+from alluvium_like import messages
 from alluvium_like.config import Config
 from alluvium_like.errors import RepositoryError
 from alluvium_like.gitrepo.owner import inspect_repository
@@ -29,9 +30,8 @@ def look_at_setup(workspace: Workspace, config: Config) -> Iterator[Check]:
         yield Check("setup files", Status.WARN, f"not there: {', '.join(missing)}", fix)
     if tracked := _tracked(workspace, config):
         troubles += 1
-        message = f"[setup] copies or keeps {tracked[0]}, which the repository tracks"
-        fix = "take it out of config.toml, or out of the repository with 'git rm --cached'"
-        yield Check("setup paths", Status.FAIL, message, fix)
+        message = messages.private_tracked(tracked[0])
+        yield Check("setup paths", Status.FAIL, message, messages.TAKE_OUT)
     if absent := [name for name in setup.passed if name not in os.environ]:
         troubles += 1
         fix = "set them where the daemon is started"

@@ -38,7 +38,8 @@ def test_the_service_is_of_this_workspace_python_path_and_grace(
     monkeypatch.setenv("PATH", "/opt/tools/bin:relative::/usr/bin:/with\nnewline")
     workspace = made(
         tmp_path / "w",
-        '[safety]\nshutdown_grace_seconds = 90.5\n[agent]\nenv = ["OPENAI_API_KEY"]\n',
+        '[safety]\nshutdown_grace_seconds = 90.5\n[agent]\nenv = ["OPENAI_API_KEY"]\n'
+        '[setup]\nenv = ["NPM_TOKEN"]\n',
     )
     service = service_of(workspace)
     assert service.workspace == str(workspace.root)
@@ -47,10 +48,10 @@ def test_the_service_is_of_this_workspace_python_path_and_grace(
     assert service.grace_seconds == 90.5
     assert service.stop_seconds > 91 + 5
     for kind in Kind:
-        assert "OPENAI_API_KEY" in where_variables_go(service, kind)
+        assert "passes on OPENAI_API_KEY, NPM_TOKEN," in where_variables_go(service, kind)
 
 
-def test_without_agent_variables_nothing_is_said_of_them(tmp_path: Path) -> None:
+def test_without_variables_nothing_is_said_of_them(tmp_path: Path) -> None:
     assert where_variables_go(service_at(tmp_path / "w"), Kind.SYSTEMD) == ""
 
 

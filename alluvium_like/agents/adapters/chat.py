@@ -17,7 +17,7 @@ class Chat(Own):
     def invoke(self, call: Call) -> Invocation:
         """Say what is asked where; a model that is not allowed is none of a request's."""
         profile = self.profile
-        model = call.model or next(iter(profile.models), "")
+        model = call.model or profile.usual_model
         told = {
             "base-url": profile.base_url,
             "model": model,

@@ -7,17 +7,20 @@ runs. So a task never goes on with a session here.
 import json
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import Final
 
 from alluvium_like.agents.adapters.base import Call, Invocation, Login
 from alluvium_like.agents.adapters.own import Own
 from alluvium_like.config.own_agents import CODEX_TOOL
+
+_INSTALL: Final = "pip install 'alluvium-like[mcp]'"
 
 
 class Mcp(Own):
     """The client of an MCP server on stdio."""
 
     name = "mcp"
-    install = "pip install 'alluvium-like[mcp]', and the server that 'command' names"
+    install = f"{_INSTALL}, and the server that 'command' names"
     module = "alluvium_like.agents.mcp_client"
 
     def invoke(self, call: Call) -> Invocation:
@@ -30,7 +33,7 @@ class Mcp(Own):
     def login(self, environment: Mapping[str, str]) -> Login:
         """Look whether a client is installed; what the server logs in with is its own matter."""
         if find_spec("mcp") is None:
-            return Login(False, "run: pip install 'alluvium-like[mcp]'")
+            return Login(False, f"run: {_INSTALL}")
         return Login(None, "the server's own")
 
 
