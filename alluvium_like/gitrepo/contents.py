@@ -8,13 +8,14 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 import anyio.to_thread
 
 from alluvium_like.gitrepo.runner import Git, null_split
 from alluvium_like.gitrepo.workshop import Workshop
 
-_GITLINK = "160000"
+GITLINK: Final = "160000"
 _GITLINK_BYTES = b"\0\0\xe0\0"
 _ATTRIBUTES = b".gitattributes"
 _LFS = ":(top,attr:filter=lfs)"
@@ -49,7 +50,7 @@ async def look_into(
         )
         lfs = null_split(done.stdout)
     return Contents(
-        {path: found for mode, found, path in files if mode == _GITLINK},
+        {path: found for mode, found, path in files if mode == GITLINK},
         tuple((path, found) for _, found, path in files if _is_lock(path, lock_files)),
         tuple(path for _, _, path in files if _is_in(path, private)),
         tuple(lfs),
@@ -59,7 +60,7 @@ async def look_into(
 async def links_of(git: Git, git_dir: Path, tree: Path) -> dict[str, str]:
     """Return the commits of the submodules of a fresh tree by path. Raises GitFailed."""
     done = await git.run("ls-files", "--stage", "-z", git_dir=git_dir, work_tree=tree)
-    return {path: found for mode, found, path in _files(done.stdout) if mode == _GITLINK}
+    return {path: found for mode, found, path in _files(done.stdout) if mode == GITLINK}
 
 
 def _files(listed: bytes) -> Iterator[tuple[str, str, str]]:
