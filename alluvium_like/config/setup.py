@@ -22,6 +22,9 @@ LOCK_FILES: Final = (
     *("uv.lock", "poetry.lock", "Pipfile.lock", "pdm.lock", "pyproject.toml"),
     *("requirements.txt", "requirements-*.txt"),
     *("Cargo.lock", "go.sum", "Gemfile.lock", "composer.lock", "mix.lock"),
+    # What they are made from: a change that the lock file lacks must not be hidden by what is kept.
+    *("package.json", "pnpm-workspace.yaml", ".npmrc", "Pipfile", "setup.py", "setup.cfg"),
+    *("Cargo.toml", "go.mod", "Gemfile", "*.gemspec", "composer.json", "mix.exs"),
 )
 _NOT_PLAIN: Final = frozenset("*?[]\\!")
 _LAST_PORT: Final = 65535
@@ -57,8 +60,10 @@ class Setup(Table):
         default=(),
         alias="copy",
         description="Files and folders, relative to the repository's folder, that are copied from "
-        'there into each worktree, such as ".env". None of them ever lands. Values in files of '
-        "NAME=value lines are masked in all that the daemon writes, but for plain words.",
+        'there into each worktree, such as ".env". None of them ever lands. What their lines '
+        "assign, as in NAME=value, is masked in all that the daemon writes, but for plain words "
+        "whose NAME has no KEY, TOKEN, SECRET or PASS in it. What links in folders lead to is "
+        "copied in their place.",
     )
     run: Annotated[tuple[TestCommand, ...], Field(strict=False)] = Field(
         default=(),
@@ -80,7 +85,8 @@ class Setup(Table):
     lock_files: Texts = Field(
         default=LOCK_FILES,
         description="The names of the files, in any folder, whose contents decide what the "
-        "commands make; * and ? stand for any characters.",
+        "commands make: lock files, and what those are made from. * and ? stand for any "
+        "characters.",
     )
     env: Variables = Field(
         default=(),

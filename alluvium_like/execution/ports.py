@@ -1,11 +1,12 @@
 """Ranges of ports for what runs at the same time: each is given to one run, and taken back.
 
 No two runs of one daemon share a port. A range in which somebody else listens is passed over; who
-comes later is not kept out.
+comes later is not kept out, so daemons of one machine begin at different places.
 """
 
 import socket
 import sys
+import zlib
 from itertools import chain
 
 _LOOPBACK = "127.0.0.1"
@@ -16,16 +17,18 @@ class Ports:
 
     def __init__(self) -> None:
         self._taken: dict[str, range] = {}
-        self._next = 0
+        self._next: int | None = None
 
-    def take(self, key: str, first: int, last: int, size: int) -> int | None:
+    def take(self, key: str, first: int, last: int, size: int, *, seed: str = "") -> int | None:
         """Give `key` a range of `size` ports from `first` to `last`; return its first port.
 
         None where every range is taken. The one given back last is given out again last, so that
-        who still talks to an old run finds nobody.
+        who still talks to an old run finds nobody; where the first one lies, `seed` decides.
         """
         self.give_back(key)
         bases = range(first, last - size + 2, size)
+        if self._next is None:
+            self._next = bases[zlib.crc32(seed.encode()) % len(bases)]
         later = [base for base in bases if base >= self._next]
         for base in chain(later, bases[: len(bases) - len(later)]):
             wanted = range(base, base + size)

@@ -8,14 +8,14 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import anyio.to_thread
 
 from alluvium_like.gitrepo.runner import Git, null_split
 from alluvium_like.gitrepo.workshop import Workshop
 
-_GITLINK = "160000"
+GITLINK: Final = "160000"
 _GITLINK_BYTES = b"\0\0\xe0\0"
 _ATTRIBUTES = b".gitattributes"
 _LFS = ":(top,attr:filter=lfs)"
@@ -81,7 +81,7 @@ async def _files(git: Git, git_dir: Path, tree: Path) -> list[_File]:
 
 
 def _links(files: Iterable[_File]) -> dict[str, str]:
-    return {each.path: each.object_id for each in files if each.mode == _GITLINK}
+    return {each.path: each.object_id for each in files if each.mode == GITLINK}
 
 
 def _is_lock(path: str, lock_files: Sequence[str]) -> bool:

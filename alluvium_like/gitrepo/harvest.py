@@ -58,7 +58,8 @@ class Harvest:
 class _Tip:
     """The work that was committed: its last commit, and the one that the files lie on.
 
-    `stored` is what the task's ref names already, `aside` tells of work that is in no branch.
+    `stored` is what the task's ref names already, `aside` tells of work that is in no branch,
+    `strays` are the commits that were fetched beside the task's ref.
     """
 
     commit: str
@@ -67,6 +68,7 @@ class _Tip:
     notes: tuple[str, ...] = ()
     stored: str = ""
     aside: str = ""
+    strays: tuple[str, ...] = ()
 
 
 async def harvest(
@@ -83,19 +85,19 @@ async def harvest(
 ) -> Harvest:
     """Bring an attempt's work to refs/alluvium/tasks/<id>, whole. Raises GitFailed.
 
-    Work with a `private` path in any of its commits is not taken: it stays among the strays. What
-    the commit `others` holds is not the agent's.
+    Work with a `private` path in any commit, on whatever branch, is not taken and has no ref: it is
+    in the workshop only. What the commit `others` holds is not the agent's.
     """
     tip = await _fetch_commits(git, workshop, source, task_id, branch, start)
     store = source.integration
     commits = (tip.files_on, tip.commit, start.commit)
     committed, tree, start_tree = await trees_of(git, store, commits)
     files = await read_files(git, workshop, store, start.commit, tip.files_on, committed, private)
-    problem = tip.problem or files.problem
+    problem, strays = tip.problem or files.problem, tip.strays
     if files.tree != committed and tip.files_on != tip.commit:
         left = await _commit_for_agent(git, store, files.tree, [tip.files_on], author)
-        stray = f"refs/alluvium/strays/{task_id}/{left}"
-        await update_refs(git, store, [f"update {stray} {left}"], "stray")
+        strays = (*strays, left)
+        await update_refs(git, store, [f"update {_stray_ref(task_id, left)} {left}"], "stray")
         problem = problem or "the agent left changes beside commits that do not contain them"
     elif files.tree != committed:
         tree = files.tree
@@ -107,8 +109,8 @@ async def harvest(
         parents = [commit, start.merge] if concluded else [commit]
         commit = await _commit_for_agent(git, store, tree, parents, author)
     known = [each for each in (source.base_commit, start.merge, others) if each]
-    if leaked := await find_private(git, store, commit, known, private):
-        return await _not_taken(git, source, task_id, start, commit, leaked)
+    if leaked := await find_private(git, store, (commit, *strays), known, private):
+        return await _not_taken(git, source, task_id, start, strays, leaked)
     if commit not in (tip.stored, start.commit):
         await update_refs(git, store, [f"update {task_ref(task_id)} {commit}"], "work")
     changed = tree != start_tree or bool(start.merge and commit != start.commit)
@@ -119,12 +121,17 @@ async def harvest(
 
 
 async def _not_taken(
-    git: Git, source: Source, task_id: str, start: Start, commit: str, leaked: Sequence[str]
+    git: Git,
+    source: Source,
+    task_id: str,
+    start: Start,
+    strays: Sequence[str],
+    leaked: Sequence[str],
 ) -> Harvest:
-    """Keep work that must not land where nobody goes on from it."""
+    """Leave work that must not land without a ref: nobody goes on from it, no backup has it."""
     ref, fresh = task_ref(task_id), start.commit == source.base_commit
     lines = [
-        f"update refs/alluvium/strays/{task_id}/{commit} {commit}",
+        *(f"delete {_stray_ref(task_id, each)}" for each in dict.fromkeys(strays)),
         f"delete {ref}" if fresh else f"update {ref} {start.commit}",
     ]
     await update_refs(git, source.integration, lines, "private")
@@ -135,6 +142,10 @@ async def _not_taken(
 def task_ref(task_id: str) -> str:
     """Return the ref of the daemon's repository that keeps a task's work."""
     return f"refs/alluvium/tasks/{task_id}"
+
+
+def _stray_ref(task_id: str, commit: str) -> str:
+    return f"refs/alluvium/strays/{task_id}/{commit}"
 
 
 async def _fetch_commits(
@@ -157,9 +168,9 @@ async def _fetch_commits(
         where = f"the agent committed in {len(places)} places: too many to take in"
         return replace(nothing, files_on=files_on, problem=where)
     commits = sorted(set(places.values()))
-    refs = [f"refs/alluvium/strays/{task_id}/{commit}" for commit in commits]
+    refs, strays = [_stray_ref(task_id, commit) for commit in commits], tuple(commits)
     if len(commits) == 1 and not nothing.aside:
-        refs = [task_ref(task_id)]
+        refs, strays = [task_ref(task_id)], ()
     known_ids = [commit for commit in known if commit]
     try:
         carried = len(commits) == 1 and await carry(
@@ -177,10 +188,11 @@ async def _fetch_commits(
         why = f"the agent's commits cannot be fetched: {refusal_of(error)}"
         return replace(nothing, problem=why)
     if nothing.aside:
-        return replace(nothing, files_on=files_on)
+        return replace(nothing, files_on=files_on, strays=strays)
     if len(commits) == 1:
         return _Tip(commits[0], files_on, notes=_moved(places, branch), stored=commits[0])
-    return await _choose(git, source.integration, places, branch, head, start, files_on)
+    tip = await _choose(git, source.integration, places, branch, head, start, files_on)
+    return replace(tip, strays=strays)
 
 
 async def _fetch(

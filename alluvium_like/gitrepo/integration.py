@@ -180,7 +180,7 @@ class Integration:
 
         Raises GitFailed.
         """
-        return await touched_on_the_way(self._git, self.path, tip, known, patterns)
+        return await touched_on_the_way(self._git, self.path, [tip], known, patterns)
 
     async def tidy(self) -> bool:
         """Pack what has gathered, where it is much; returns whether it was. Raises GitFailed."""

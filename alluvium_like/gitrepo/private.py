@@ -4,12 +4,16 @@ The agent's own git passes over them, the daemon does not commit them, and work 
 of its commits is not taken. Paths are plain, relative to the tree.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from alluvium_like.gitrepo.runner import Git
 from alluvium_like.gitrepo.touched import touched_on_the_way
 from alluvium_like.gitrepo.workshop import Workshop
+
+_INSIDE: Final = ("", "/**")
 
 
 def write_excludes(workshop: Workshop, private: Sequence[str]) -> None:
@@ -21,15 +25,26 @@ def write_excludes(workshop: Workshop, private: Sequence[str]) -> None:
 
 def but_for(private: Sequence[str]) -> list[str]:
     """Return pathspecs of all but the paths; nothing where there are none."""
-    return ["--", ".", *(f":(top,exclude,literal){path}" for path in private)] if private else []
+    if not private:
+        return []
+    globs = [_glob(path) for path in private]
+    return ["--", ".", *(f":(top,exclude,glob){each}{end}" for each in globs for end in _INSIDE)]
+
+
+def _glob(path: str) -> str:
+    """Return a pattern for one path, with a wildcard in it.
+
+    A path as it is would not do: `git add` fails where .gitignore names the same one, as most do.
+    """
+    return re.sub(r"[A-Za-z0-9]", r"[\g<0>]", re.sub(r"([*?\[\\])", r"\\\1", path), count=1)
 
 
 async def find_private(
-    git: Git, store: Path, tip: str, known: Sequence[str], private: Sequence[str]
+    git: Git, store: Path, tips: Sequence[str], known: Sequence[str], private: Sequence[str]
 ) -> list[str]:
-    """Return the private paths that a commit of `tip`, and none of `known`, holds or had.
+    """Return the private paths that a commit of `tips`, and none of `known`, holds or had.
 
     Raises GitFailed.
     """
     patterns = [f"/{path}" for path in private]
-    return sorted(await touched_on_the_way(git, store, tip, known, patterns))
+    return sorted(await touched_on_the_way(git, store, tips, known, patterns))

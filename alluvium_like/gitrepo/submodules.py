@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from alluvium_like.errors import GitFailed, SetupFailed
-from alluvium_like.gitrepo.contents import links_of
+from alluvium_like.gitrepo.contents import GITLINK, links_of
 from alluvium_like.gitrepo.landing import Owner
+from alluvium_like.gitrepo.objects import diff_trees, trees_of
 from alluvium_like.gitrepo.remote import masked, protocol_of, settings_of, surroundings
 from alluvium_like.gitrepo.runner import Git, first_line, null_split
 from alluvium_like.gitrepo.workshop import is_real_folder
@@ -25,6 +26,7 @@ log = get_logger(__name__)
 _DEEPEST = 8
 _KEY = re.compile(r"submodule\.(.+)\.(path|url)", re.DOTALL)
 _ANY = frozenset({0, 1, 128})
+_RAW = ("-r", "-z", "--no-renames")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,40 @@ async def fill_submodules(
         url = str(owner.path / url)
     around = _Around(tree, store, url, owner.git_dir / "modules")
     await _fill(git, owner, around, links, base, 0)
+
+
+async def find_unknown(git: Git, store: Path, base: str, commit: str, owner: Owner) -> str:
+    """Return what keeps the submodules of a commit from being filled elsewhere, or nothing.
+
+    One that differs from the landed base's has to be in the owner's repository: what was committed
+    inside a worktree goes with it. Raises GitFailed.
+    """
+    changes = await diff_trees(git, store, _RAW, *await trees_of(git, store, (base, commit)))
+    parts = null_split(changes)
+    facts = (
+        (how.lstrip(":").split(), path) for how, path in zip(parts[::2], parts[1::2], strict=True)
+    )
+    links = {path: new for (_, mode, _, new, _), path in facts if mode == GITLINK}
+    known = await _read_names(git, store, base) if links else {}
+    for path, link in links.items():
+        if path not in known:
+            return (
+                f"the agent committed {path}, a Git repository of its own: its files are not here"
+            )
+        if not await _has(git, owner.git_dir / "modules" / known[path].name, link):
+            return (
+                f"the agent moved submodule {path} to {link[:10]}, which your repository's copy of "
+                f"it does not have: fetch it there, or let the agent leave {path} as it was"
+            )
+    return ""
+
+
+async def _has(git: Git, mirror: Path, commit: str) -> bool:
+    """Tell whether the owner has a commit of a submodule."""
+    if not (mirror / "HEAD").is_file():
+        return False
+    done = await git.run("cat-file", "-e", f"{commit}^{{commit}}", git_dir=mirror, accept=_ANY)
+    return done.code == 0
 
 
 async def _fill(
@@ -109,10 +145,7 @@ async def _fill_one(
     own = target / ".git"
     await git.run("init", "--quiet", "--template=", str(target), cwd=target)
     fetch = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-    done = None
-    if (mirror / "HEAD").is_file():
-        done = await git.run("cat-file", "-e", f"{commit}^{{commit}}", git_dir=mirror, accept=_ANY)
-    if done is not None and done.code == 0:
+    if await _has(git, mirror, commit):
         await git.run(*fetch, "--", str(mirror), commit, git_dir=own)
     else:
         protocol = protocol_of(url)

@@ -38,16 +38,16 @@ async def touched(
 
 
 async def touched_on_the_way(
-    git: Git, store: Path, tip: str, known: Sequence[str], patterns: Sequence[str]
+    git: Git, store: Path, tips: Sequence[str], known: Sequence[str], patterns: Sequence[str]
 ) -> set[str]:
-    """Return the matching paths that a commit of `tip`, and none of `known`, has changed.
+    """Return the matching paths that a commit of `tips`, and none of `known`, has changed.
 
     A merge changes what it has from none of its parents. Raises GitFailed.
     """
     if not patterns:
         return set()
     listed = await git.run(
-        "rev-list", tip, *(f"^{commit}" for commit in known), "--", git_dir=store
+        "rev-list", *tips, *(f"^{commit}" for commit in known), "--", git_dir=store
     )
     changes = await git.run(
         *("diff-tree", "--stdin", "--root", "--no-commit-id", "-c", *_RAW),

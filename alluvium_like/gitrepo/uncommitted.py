@@ -11,13 +11,12 @@ import anyio.to_thread
 
 from alluvium_like.errors import GitFailed
 from alluvium_like.execution.quick import Completed
+from alluvium_like.gitrepo.contents import GITLINK
 from alluvium_like.gitrepo.hazards import find_obstacle
 from alluvium_like.gitrepo.private import but_for
 from alluvium_like.gitrepo.runner import Git, first_line, null_split
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.trouble import trouble_of
-
-_GITLINK = "160000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +99,10 @@ async def _without_nested_repositories(door: _Door, old: str, new: str) -> tuple
     nested: list[str] = []
     for meta, path in zip(parts[::2], parts[1::2], strict=True):
         old_mode, new_mode, before, _, _ = meta.removeprefix(":").split()
-        if new_mode == _GITLINK or (old_mode == _GITLINK and new_mode != "000000"):
+        if new_mode == GITLINK or (old_mode == GITLINK and new_mode != "000000"):
             nested.append(path)
-            kept = old_mode == _GITLINK
-            script.append(f"{_GITLINK if kept else 0} {before}\t{path}\0")
+            kept = old_mode == GITLINK
+            script.append(f"{GITLINK if kept else 0} {before}\t{path}\0")
     if not nested:
         return new, []
     lines = "".join(script).encode(errors="surrogateescape")

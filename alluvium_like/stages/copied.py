@@ -1,7 +1,8 @@
 """The owner's files that are copied into worktrees, and the secrets in them.
 
 What is copied comes from the owner's folder, and only a real folder of the tree is written to: a
-link that an agent committed leads nowhere. All functions block.
+link that an agent committed leads nowhere. What the owner's links lead to is copied in their place:
+through a link an agent would write into the owner's own files. All functions block.
 """
 
 import os
@@ -16,12 +17,12 @@ from alluvium_like.masking import remember
 
 _LARGEST = 1_000_000
 _ASSIGNED = re.compile(
-    r"""^[ \t]*(?:export[ \t]+)?[A-Za-z_][\w.-]*=[ \t]*
+    r"""^[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.-]*)(?:[ \t]*=(?!=)|[ \t]*:(?=[ \t]))[ \t]*
     (?:"((?:[^"\\]|\\.)*)" | '([^']*)' | ([^\n\#]*?(?:\S\#[^\n]*)?))[ \t]*(?:\#.*)?$""",
     re.MULTILINE | re.VERBOSE,
 )
-_FIRST = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*[ \t]*(?:export[ \t]+)?[A-Za-z_][\w.-]*=")
 _PLAIN_WORD = re.compile(r"[a-z]{1,16}")
+_OF_SECRETS = re.compile(r"key|token|secret|pass", re.IGNORECASE)
 
 
 def remember_copied(setup: Setup, owner: Path) -> None:
@@ -58,18 +59,28 @@ def _files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
     elif path.is_dir():
-        yield from (Path(at, name) for at, _, names in os.walk(path) for name in names)
+        seen: set[str] = set()
+        for at, folders, names in os.walk(path, followlinks=True):
+            if (real := os.path.realpath(at)) in seen:
+                folders.clear()  # a link that leads around
+            seen.add(real)
+            yield from (Path(at, name) for name in names)
 
 
 def _values(path: Path) -> Iterable[str]:
-    """Return what a file of NAME=value lines holds, but for plain words such as `production`."""
+    """Return what a file's lines assign: NAME=value, or NAME: value.
+
+    Plain words such as `production` are no secrets, but where the name says so.
+    """
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return []
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError:
         return []
-    if not _FIRST.match(text):
-        return []
-    found = ("".join(filter(None, groups)) for groups in _ASSIGNED.findall(text))
-    return [value for value in found if not _PLAIN_WORD.fullmatch(value)]
+    found = ((name, "".join(values)) for name, *values in _ASSIGNED.findall(text))
+    return [
+        value
+        for name, value in found
+        if _OF_SECRETS.search(name) or not _PLAIN_WORD.fullmatch(value)
+    ]

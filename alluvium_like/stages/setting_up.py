@@ -77,7 +77,8 @@ def take_ports(parts: Parts, key: str) -> dict[str, str]:
     setup = parts.settings.current.setup
     if not setup.ports_per_task:
         return {}
-    base = parts.ports.take(key, setup.first_port, setup.last_port, setup.ports_per_task)
+    bounds = setup.first_port, setup.last_port
+    base = parts.ports.take(key, *bounds, setup.ports_per_task, seed=parts.workspace_id)
     if base is None:
         raise NoPorts(
             f"no {setup.ports_per_task} ports in a row are free between {setup.first_port} and "
@@ -86,12 +87,16 @@ def take_ports(parts: Parts, key: str) -> dict[str, str]:
     return {PORT_VARIABLE: str(base)}
 
 
-async def set_up(parts: Parts, site: Site, stop: StopRequest) -> None:
-    """Make a worktree ready. Raises SetupFailed, SetupStopped, GitFailed or OSError."""
+async def set_up(parts: Parts, site: Site, stop: StopRequest) -> tuple[str, ...]:
+    """Make a worktree ready; return the paths in it that never land.
+
+    Raises SetupFailed, SetupStopped, GitFailed or OSError.
+    """
     setup = parts.settings.current.setup
     contents = await _unless_stopped(stop, partial(_bring, parts, setup, site.workshop))
     if setup.run:
         await _run_or_reuse(parts, setup, site, setups.key_of(setup, contents.locks), stop)
+    return setup.private
 
 
 async def _bring(parts: Parts, setup: Setup, shop: Workshop) -> Contents:
@@ -138,7 +143,7 @@ async def _copy(parts: Parts, setup: Setup, tree: Path) -> None:
         target = await anyio.to_thread.run_sync(place_for, tree, name)
         source = await anyio.to_thread.run_sync((owner / name).resolve)
         try:
-            await setups.copy_in(source, target, parts.workspace_id)
+            await setups.copy_in(source, target, parts.workspace_id, follow=True)
         except OSError as error:
             if trouble_of(error) is Trouble.DISK:
                 raise

@@ -24,6 +24,7 @@ import anyio.to_thread
 
 from alluvium_like.config.setup import Setup
 from alluvium_like.deletion import to_trash
+from alluvium_like.durable import sync_file_system
 from alluvium_like.errors import PlaceLost
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.quick import run_quick
@@ -60,11 +61,14 @@ def key_of(setup: Setup, locks: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-async def copy_in(source: Path, target: Path, workspace_id: str) -> None:
-    """Copy a file or folder with all that it is. Raises OSError."""
+async def copy_in(source: Path, target: Path, workspace_id: str, *, follow: bool = False) -> None:
+    """Copy a file or folder with all that it is. Raises OSError.
+
+    Links stay links, or with `follow` become what they lead to.
+    """
     with step("setup.copy"):
         done = await run_quick(
-            [*_COPY, "--", str(source), str(target)],
+            [*_COPY, *(["-L"] if follow else []), "--", str(source), str(target)],
             cwd=target.parent,
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             timeout_seconds=_COPY_SECONDS,
@@ -141,22 +145,33 @@ def _discard(path: Path, trash: Path) -> None:
 
 def _publish(half: Path, workspace: Workspace, key: str, tree: Path, names: list[str]) -> None:
     note = {"tree": str(tree), "kept": names, "naming": list(_what_names(half / _FILES, str(tree)))}
-    (half / _NOTE).write_text(json.dumps(note))
+    with (half / _NOTE).open("w") as stream:
+        stream.write(json.dumps(note))
+        stream.flush()
+        with step("setup.sync"):
+            os.fsync(stream.fileno())
+            sync_file_system(half)  # a name that outlives a power cut stands for whole files
     _discard(workspace.setups / key, workspace.trash)
     with step("setup.publish"):
         half.rename(workspace.setups / key)
 
 
 def _read_note(entry: Path) -> tuple[str, list[str], list[str]] | None:
-    """Return the old tree, what is kept of it and what names it; and count the entry as used."""
+    """Return the old tree, what is kept of it and what names it; and count the entry as used.
+
+    Raises OSError, also where the note is damaged.
+    """
     try:
         note = json.loads((entry / _NOTE).read_text())
+        tree, kept, naming = str(note["tree"]), list(note["kept"]), list(note["naming"])
         os.utime(entry)
     except FileNotFoundError:
         return None
     except PermissionError as error:
         raise PlaceLost(f"{entry}: cannot be read: {error.strerror}") from error
-    return note["tree"], note["kept"], note["naming"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OSError(errno.EIO, "its note is damaged", str(entry / _NOTE)) from error
+    return tree, kept, naming
 
 
 def _take_away(tree: Path, names: Sequence[str], trash: Path) -> None:

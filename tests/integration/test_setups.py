@@ -4,18 +4,22 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import anyio
 import pytest
 
+from alluvium_like import failpoint
 from alluvium_like.clock import utc_text
 from alluvium_like.config.setup import Setup
 from alluvium_like.config.tables import Retention
 from alluvium_like.execution.process import StopRequest
 from alluvium_like.lifecycle import Ending
 from alluvium_like.stages import setups
+from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.retention import SetupFacts, what_goes
-from alluvium_like.stages.setting_up import SetupStopped, _unless_stopped
+from alluvium_like.stages.setting_up import SetupStopped, _reused, _unless_stopped
 from alluvium_like.stages.sweep import _setups
 from alluvium_like.workspace import Workspace
 
@@ -107,6 +111,39 @@ async def test_what_was_brought_in_part_is_taken_away_again(workspace: Workspace
     with pytest.raises(OSError, match="No such file"):
         await setups.reuse(workspace, KEY, new, ID)
     assert list(new.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"{}", b"[]", b'{"tree": 1, "kept": 2, "naming": 3}', b"\xff\xfe", b"\0" * 80]
+)
+async def test_a_damaged_entry_is_forgotten_and_made_again(
+    workspace: Workspace, note: bytes
+) -> None:
+    old, new = make_tree(workspace, "old"), make_tree(workspace, "new")
+    fill(old)
+    await setups.keep(workspace, KEY, old, [".venv"], ID)
+    (workspace.setups / KEY / "made.json").write_bytes(note)
+    parts = cast(Parts, SimpleNamespace(workspace=workspace, workspace_id=ID))
+    assert not await _reused(parts, KEY, new)
+    assert list(workspace.setups.iterdir()) == []
+    await setups.keep(workspace, KEY, old, [".venv"], ID)
+    assert await _reused(parts, KEY, new)
+
+
+async def test_an_entry_is_on_the_disk_before_it_has_its_name(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old = make_tree(workspace, "old")
+    fill(old)
+    monkeypatch.setattr(failpoint, "_plan", None)
+    failpoint.arm({"ALLUVIUM_FAILPOINTS": "setup.sync:before:EIO"})
+    with pytest.raises(OSError, match=r"injected at setup\.sync"):
+        await setups.keep(workspace, KEY, old, [".venv"], ID)
+    assert list(workspace.setups.iterdir()) == []
+    trace = tmp_path / "trace"
+    failpoint.arm({"ALLUVIUM_FAILPOINT_TRACE": str(trace)})
+    await setups.keep(workspace, KEY, old, [".venv"], ID)
+    assert trace.read_text().split()[-4:] == ["setup.sync", "1", "setup.publish", "1"]
 
 
 async def test_links_are_not_kept_and_lead_nowhere(workspace: Workspace, tmp_path: Path) -> None:

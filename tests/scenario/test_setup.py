@@ -2,6 +2,8 @@
 
 import json
 import sys
+import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,119 @@ def test_work_in_which_it_was_ever_committed_goes_to_a_person(bed: Bed, then: st
     assert task["state"] == "done", "the next attempt goes on without that work"
     assert bed.git("rev-parse", "main") != before
     assert no_commit_holds(bed, ".env")
+    bed.stop()
+
+
+def bundled(bed: Bed, folder: Path) -> str:
+    """Return all that a backup's bundle of the daemon's repository brings back, as text."""
+    bed.cli("backup", str(folder / "saved"), "--force")
+    with tarfile.open(folder / "saved") as archive:
+        archive.extract("integration.bundle", folder, filter="data")
+    git = partial(bed.git, cwd=folder)
+    git("init", "-q", "--bare", "restored")
+    git("-C", "restored", "fetch", "-q", str(folder / "integration.bundle"), "+refs/*:refs/*")
+    return git("-C", "restored", "log", "--all", "-p", "--full-history")
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "git add -f .env; git commit -q -m one; git rm -q --cached .env; git commit -q -m two",
+        "git checkout -q -b side HEAD~1; git add -f .env; git commit -q -m side; git checkout -q -",
+        "git checkout -q -b side HEAD~1; git add -f .env; git commit -q -m side",
+        "git stash -q --all",
+    ],
+    ids=["on the way", "on another branch", "beside the branch", "in a stash"],
+)
+def test_it_is_under_no_ref_and_in_no_bundle_wherever_it_was_committed(
+    bed: Bed, tmp_path: Path, hidden: str
+) -> None:
+    bed.make(
+        f"""
+        echo work > work.txt
+        {"" if "stash" in hidden else "git add work.txt; git commit -q -m work"}
+        {hidden}
+        """,
+        table(copy=[".env"]),
+    )
+    (bed.repo / ".env").write_text(f"KEY={SECRET}\n")
+    before = bed.git("rev-parse", "main")
+    bed.start()
+    bed.drop("task")
+    task = bed.wait_for("task", "needs_human", "done", "failed")
+    assert task["state"] == "needs_human", "nothing is landed beside it in silence"
+    assert "the agent committed .env, which must never land" in task["reason"]
+    assert next(bed.folder("task").glob(".system/attempts/1/workshop.git")).is_dir()
+    store = str(bed.root / ".alluvium" / "integration.git")
+    strays = bed.git("-C", store, "for-each-ref", "refs/alluvium/strays", "refs/alluvium/tasks")
+    assert strays == ""
+    assert bed.git("rev-parse", "main") == before
+    assert SECRET not in bundled(bed, tmp_path)
+    bed.stop()
+
+
+def hold(bed: Bed, name: str) -> None:
+    """Drop a task and wait until its agent holds still."""
+    bed.drop(name)
+    bed.wait(lambda: any(bed.root.glob(f"tasks/*{name}*/.agent/outputs/here")), "agent begun")
+
+
+@pytest.mark.parametrize("later", [table(copy=[".env.local"]), ""], ids=["other", "no table"])
+def test_what_a_worktree_was_given_does_not_land_whatever_the_config_says_later(
+    bed: Bed, later: str
+) -> None:
+    bed.make(
+        """
+        touch "$ALLUVIUM_AGENT_DIR/outputs/here"
+        while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+        echo work > work.txt
+        """,
+        table(copy=[".env"]),
+    )
+    (bed.repo / ".env").write_text(f"KEY={SECRET}\n")
+    bed.start()
+    hold(bed, "task")
+    bed.configure(later)
+    bed.cli("reload")
+    (bed.folder("task") / "go").touch()
+    task = bed.wait_for("task", "done", "failed", "needs_human")
+    assert task["state"] == "done"
+    assert bed.base_file("work.txt") == "work"
+    assert no_commit_holds(bed, ".env")
+    bed.stop()
+
+
+def test_work_is_committed_for_the_agent_where_gitignore_names_the_same_paths(bed: Bed) -> None:
+    """Git's `add` refuses a literal path that is ignored, and with it all that was left."""
+    bed.make(
+        "test -f .env && test -f node_modules/x && echo work > work.txt && mkdir d && echo > d/f\n",
+        table(
+            copy=[".env"], run=["mkdir node_modules; touch node_modules/x"], keep=["node_modules"]
+        ),
+    )
+    bed.commit({".gitignore": ".env\nnode_modules/\n"})
+    (bed.repo / ".env").write_text(f"KEY={SECRET}\n")
+    bed.start()
+    bed.drop("task")
+    task = bed.wait_for("task", "done", "failed", "needs_human")
+    assert task["state"] == "done", task["reason"]
+    assert bed.git("ls-tree", "-r", "--name-only", "main", "work.txt", "d") == "d/f\nwork.txt"
+    assert no_commit_holds(bed, ".env")
+    bed.stop()
+
+
+def test_what_links_in_a_copied_folder_lead_to_is_copied_and_stays_as_it_is(bed: Bed) -> None:
+    bed.make("cat conf/link > work.txt; echo changed > conf/link\n", table(copy=["conf"]))
+    real = bed.root.parent / "real.txt"
+    real.write_text("the owner's")
+    (bed.repo / "conf").mkdir()
+    (bed.repo / "conf" / "link").symlink_to(real)
+    bed.start()
+    bed.drop("task")
+    task = bed.wait_for("task", "done", "failed", "needs_human")
+    assert task["state"] == "done", task["reason"]
+    assert bed.base_file("work.txt") == "the owner's"
+    assert real.read_text() == "the owner's"
     bed.stop()
 
 

@@ -114,6 +114,36 @@ def test_what_an_agent_says_of_submodules_runs_and_fetches_nothing(bed: Bed) -> 
     bed.stop()
 
 
+def test_a_commit_that_is_in_the_worktree_only_does_not_land_as_a_submodule(bed: Bed) -> None:
+    bed.make()
+    lib = library(bed, "lib", {"lib.txt": "lib"})
+    take_in(bed, bed.repo, str(lib), "lib")
+    before = bed.git("rev-parse", "main")
+    inner = "echo inner > lib/lib.txt; git -C lib commit -q -a -m inner; git add lib"
+    nested = "git init -q new; git -C new commit -q --allow-empty -m new; git add new"
+    bed.start()
+    for name, commands, said in (
+        ("inner", inner, "the agent moved submodule lib to "),
+        ("nested", nested, "the agent committed new, a Git repository of its own"),
+    ):
+        bed.set_agent(f"{commands} 2> /dev/null; git commit -q -m outer\n")
+        bed.drop(name)
+        task = bed.wait_for(name, "done", "failed", "needs_human")
+        assert (task["state"], said in task["reason"]) == ("needs_human", True), task["reason"]
+        assert "\n" not in task["reason"]
+    assert bed.git("rev-parse", "main") == before
+    (bed.repo / "lib" / "lib.txt").write_text("next")
+    bed.git("commit", "-q", "-a", "-m", "next", cwd=bed.repo / "lib")
+    there = bed.git("rev-parse", "HEAD", cwd=bed.repo / "lib")
+    bed.set_agent(
+        f"git update-index --cacheinfo 160000,{there},lib; git commit -q -m 'Move to the next'\n"
+    )
+    bed.drop("known")
+    task = bed.wait_for("known", "done", "failed", "needs_human")
+    assert task["state"] == "done", "the owner's repository has that commit"
+    bed.stop()
+
+
 def test_lfs_files_are_told_of_unless_pointers_will_do(bed: Bed) -> None:
     bed.make("echo work > work.txt\n")
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"

@@ -49,3 +49,12 @@ def test_a_change_is_named_as_it_is_written() -> None:
     old = parse_config({})
     new = parse_config({"setup": {"copy": [".env"], "run": ["x"]}})
     assert changed_keys(old, new) == ["setup.copy", "setup.run"]
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["package.json", "Gemfile", "Cargo.toml", "go.mod", "composer.json", "Pipfile", "mix.exs"],
+)
+def test_what_a_lock_file_is_made_from_counts_as_well(file: str) -> None:
+    """What is kept must not hide that somebody changed one and forgot the other."""
+    assert file in parse_config({}).setup.lock_files

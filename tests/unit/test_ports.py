@@ -43,3 +43,8 @@ def test_ranges_of_another_size_do_not_overlap_with_those_given_out() -> None:
     ports = Ports()
     assert ports.take("a", FIRST, LAST, SIZE) == FIRST
     assert ports.take("b", FIRST, LAST, 15) == FIRST + 15
+
+
+def test_daemons_of_one_machine_begin_at_different_places() -> None:
+    firsts = {Ports().take("a", FIRST, LAST, SIZE, seed=f"workspace-{n}") for n in range(20)}
+    assert firsts == {FIRST, FIRST + 10, FIRST + 20}

@@ -36,7 +36,7 @@ def test_values_of_a_dotenv_file_are_masked_but_for_plain_words(tmp_path: Path) 
     (tmp_path / ".env").write_text(DOTENV)
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "more").write_text("KEY=in-a-folder-4739\n")
-    (tmp_path / "code.py").write_text("import os\nNAME='not-a-dotenv-4740'\n")
+    (tmp_path / "code.py").write_text("if a == 'compared-4740':\n    pass\nhttps://host-4741\n")
     remember_copied(Setup(copy=(".env", "conf", "code.py", "missing")), tmp_path)
     for secret in (
         "plain-value-4731",
@@ -49,8 +49,38 @@ def test_values_of_a_dotenv_file_are_masked_but_for_plain_words(tmp_path: Path) 
         "in-a-folder-4739",
     ):
         assert mask(f"it is {secret}, yes") == f"it is {MASKED}, yes"
-    for word in ("production", "not-a-dotenv-4740", "comment", "abc"):
+    for word in ("production", "compared-4740", "host-4741", "comment", "abc"):
         assert mask(word) == word
+
+
+@pytest.mark.parametrize(
+    ("content", "secret"),
+    [
+        (b"\xef\xbb\xbfTOKEN=behind-a-mark-4742\n", "behind-a-mark-4742"),
+        (b"TOKEN = spaced-4743\r\n", "spaced-4743"),
+        (b"set -a\nTOKEN=below-a-command-4744\n", "below-a-command-4744"),
+        (b"api:\n  token: yaml-4745\n", "yaml-4745"),
+        (b'PASSWORD="hunterhunter"\n', "hunterhunter"),
+        (b"api_key=hunterhunter\n", "hunterhunter"),
+    ],
+)
+def test_a_secret_is_masked_however_its_file_writes_it(
+    tmp_path: Path, content: bytes, secret: str
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    remember_copied(Setup(copy=("file",)), tmp_path)
+    assert mask(f"it is {secret}") == f"it is {MASKED}"
+
+
+def test_secrets_behind_links_are_masked_too_and_links_that_lead_around_end(tmp_path: Path) -> None:
+    conf, away = tmp_path / "conf", tmp_path / "away"
+    for folder in (conf, away):
+        folder.mkdir()
+    (away / "more").write_text("TOKEN=behind-a-link-4746\n")
+    (conf / "linked").symlink_to(away)
+    (away / "around").symlink_to(conf)
+    remember_copied(Setup(copy=("conf",)), tmp_path)
+    assert mask("it is behind-a-link-4746") == f"it is {MASKED}"
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

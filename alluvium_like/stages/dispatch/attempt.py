@@ -20,6 +20,7 @@ from alluvium_like.errors import AlluviumError, PlaceLost, SetupFailed
 from alluvium_like.execution.process import RunEnd, StopRequest
 from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.harvest import Harvest, harvest
+from alluvium_like.gitrepo.submodules import find_unknown
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import own_path, place
 from alluvium_like.lifecycle import PARKING, AgentOutcome, Ending
@@ -233,8 +234,9 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool
 
     async def look() -> Harvest:
         pulled = await last_pulled(parts)
+        now = parts.settings.current.setup.private
         try:
-            return await harvest(
+            work = await harvest(
                 parts.git,
                 prepared.workshop,
                 prepared.source,
@@ -242,9 +244,14 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool
                 branch=task.branch,
                 start=prepared.start,
                 author=parts.settings.identity,
-                private=parts.settings.current.setup.private,
+                private=tuple(dict.fromkeys((*prepared.private, *now))),
                 others=pulled.tip if pulled and pulled.task_id == task.id else "",
             )
+            if work.problem or not work.changed:
+                return work
+            store, owner = prepared.source.integration, parts.owner
+            problem = await find_unknown(parts.git, store, prepared.base, work.commit, owner)
+            return replace(work, problem=problem)
         except (AlluviumError, OSError) as error:
             if failed and trouble_of(error) is Trouble.DISK:
                 return _nothing_taken(prepared, error)

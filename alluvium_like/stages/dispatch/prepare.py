@@ -58,6 +58,8 @@ class Prepared:
     session: str
     told: Usage
     """What runs with that session have told to have used."""
+    private: tuple[str, ...]
+    """The paths that its worktree was given and that never land, whatever [setup] says later."""
 
 
 async def prepare(parts: Parts, task: Task, agent: Chosen, request: StopRequest) -> Prepared:
@@ -92,10 +94,10 @@ async def prepare(parts: Parts, task: Task, agent: Chosen, request: StopRequest)
         parts.workspace.task(task.id).attempt(task.attempt) / "setup.log",
         worker.told,
     )
-    await set_up(parts, site, request)
+    private = await set_up(parts, site, request)
     transcript = parts.workspace.task(task.id).attempt(task.attempt) / "transcript.jsonl"
     given = known.session, known.told
-    return Prepared(spec, worker, workshop, source, start, base, transcript, *given)
+    return Prepared(spec, worker, workshop, source, start, base, transcript, *given, private)
 
 
 async def _choose_start(parts: Parts, task: Task) -> Start:
