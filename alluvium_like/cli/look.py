@@ -110,10 +110,10 @@ def print_list(
 ) -> None:
     """List the tasks, oldest first; of those that have ended the `newest`, or with 0 all.
 
-    With a label or a project only those that have it are shown.
+    With a label or a project all that have it are shown, and no others.
     """
     with StoreReader(space.database) as store:
-        tasks = store.tasks(state, newest=newest)
+        tasks = store.tasks(state, newest=0 if label or project else newest)
         counts = store.counts()
     if label or project:
         tasks = [task for task in tasks if task.settings.is_about(label, project)]
@@ -121,7 +121,8 @@ def print_list(
         print_json([task_document(task) for task in tasks])
         return
     ended = sum(counts[s] for s in ENDED if state in (None, s))
-    if left_out := ended - sum(task.state in ENDED for task in tasks):
+    left_out = ended - sum(task.state in ENDED for task in tasks)
+    if left_out and not (label or project):
         print(f"({left_out} older ones that have ended are left out; --limit 0 shows all)")
     for task in tasks:
         outcome = f"/{task.outcome}" if task.outcome else ""

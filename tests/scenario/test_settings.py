@@ -92,6 +92,7 @@ def test_settings_come_from_front_matter_a_file_options_and_set(bed: Bed) -> Non
     assert [
         each["name"] for each in json.loads(bed.cli("list", "--json", "--project", "time"))
     ] == ["options.md"]
+    assert "left out" not in bed.cli("list", "--label", "a", "--limit", "1")
     bed.start()
     bed.cli("resume")
     for name in ("front.md", "folder", "set.md"):
