@@ -110,6 +110,11 @@ def test_settings_come_from_front_matter_a_file_options_and_set(bed: Bed) -> Non
         assert f"Task: {title}\n" in told
 
 
+BREAKS = """
+case "$ALLUVIUM_TASK_ID" in
+    *breaker*) [ -e "$ALLUVIUM_AGENT_DIR/revision_request.md" ] && rm -f red.txt || touch red.txt;;
+esac
+"""
 NAMES = ("front.md", "folder", "options.md", "set.md")
 
 
@@ -232,3 +237,28 @@ def test_a_base_that_fails_a_named_test_itself_is_blamed_on_nobody(bed: Bed) -> 
     bed.cli("resume")  # looks at once
     careful = bed.wait_for("careful", "done", "failed", "needs_human")
     assert (careful["outcome"], careful["revision_round"]) == ("merged", 0)
+
+
+def test_a_base_that_fails_a_named_test_is_still_tested_for_what_all_have_to_pass(
+    bed: Bed,
+) -> None:
+    """One run of a commit at a time, whatever wakes the lane meanwhile."""
+    config = TWO.format(folder=bed.root.parent).replace(
+        "[integration]",
+        '[integration]\nrun_tests = ["sleep 0.5; test ! -e red.txt"]\nparallel_tests = 3',
+    )
+    bed.make(BREAKS + COMMIT, config)
+    bed.commit({"bad.txt": "from before"})
+    bed.start()
+    drop_folder(bed, "careful", task_toml='tests = ["e2e"]\n')
+    bed.wait_for_reason("careful", "waits: the base itself fails test ! -e bad.txt")
+    bed.drop("breaker")
+    bed.wait_for("breaker", "integrating")
+    others = [f"other-{number}" for number in range(4)]
+    for name in others:
+        bed.drop(name)
+        bed.wait_for(name, "worker_done", "integrating", "done")
+    for name in (*others, "breaker"):
+        assert bed.wait_for(name, "done", "failed", "needs_human")["outcome"] == "merged", name
+    assert bed.task("breaker")["revision_round"] == 1
+    assert "lane_failed" not in (bed.root / "logs" / "daemon.jsonl").read_text()

@@ -242,6 +242,8 @@ class Lane:
 
     async def _search(self, tests: anyio.abc.TaskGroup, slots: int) -> bool:
         """Let the train's search go on; returns whether it found somebody to blame."""
+        if self._doubted not in self._testing.under_way:
+            self._doubted = ""
         train, under_way = self._train, self._testing.under_way - {self._doubted}
         numbered = {train.commit(n): n for n in range(len(train.cars) + 1)}
         positions = [numbered[commit] for commit in under_way if commit in numbered]
@@ -257,6 +259,8 @@ class Lane:
         free = max(slots - len(under_way), 0)  # what is given up still has processes to end
         for position in steps.start[:free]:
             commit = train.commit(position)
+            if commit == self._doubted:
+                continue  # one run of a commit at a time; its end wakes us
             tree = await self._parts.integration.tree_of(commit)
             held = [car.task_id for car in train.cars[:position]]
             await self._testing.start(tests, commit, tree, self._gate_of(commit), held)
