@@ -41,6 +41,8 @@ class Lane:
         self._train = Train("")
         self._generation: int | None = None  # the base's that the train was begun on
         self._deferred: set[tuple[str, int, str]] = set()
+        self._unmended: set[tuple[str, int, str]] = set()
+        """What waits until the base passes a test that it names itself."""
         self._doubted = ""
         """The base, while it is tested for what one car alone has to pass."""
         self._opened = False
@@ -142,6 +144,7 @@ class Lane:
         self._generation = self._base.generation
         self._train = Train(integration.base)
         self._deferred.clear()
+        self._unmended.clear()
         await self._learn(self._train.base, await integration.tree_of(self._train.base))
         await self._ledger.show(())
 
@@ -185,11 +188,12 @@ class Lane:
         if not space:
             return
         coupled: list[tuple[Task, Car]] = []
-        for task in await self._ledger.to_couple(space + len(self._deferred)):
+        held_back = self._deferred | self._unmended
+        for task in await self._ledger.to_couple(space + len(held_back)):
             if len(coupled) == space or self._parts.runs.stopping:
                 break
             turn = (task.id, task.attempt, task.approved_commit)
-            if turn in self._deferred:
+            if turn in held_back:
                 continue
             below = coupled[-1][1] if coupled else next(reversed(self._train.cars), None)
             top = below.commit if below else self._train.top
@@ -234,6 +238,7 @@ class Lane:
             return
         self._train = self._train.moved_up(proven)
         self._deferred.clear()
+        self._unmended.clear()
         if tested:
             await self._ledger.judged(passed=proven)
             await self._ledger.show(self._train.cars)
@@ -277,17 +282,18 @@ class Lane:
         """
         car = self._train.cars[position - 1]
         gate = self._gate_of(car.commit)
-        base_passes = await self._base_passes(tests, gate) if car.tests else True
+        failed = await self._ledger.last("red", car.tree, gate)
+        named = failed["command"] in self._gates.commands_of(car.tests)
+        base_passes = await self._base_passes(tests, gate) if named else True
         if base_passes is None:
             return False
-        failed = await self._ledger.last("red", car.tree, gate)
         task = await self._parts.store.get(car.task_id)
         await self._shorten(position - 1)
         if base_passes:
             await self._ledger.judged(blamed=1)
             await verdicts.send_back_tests(self._parts, task, failed)
         else:
-            self._deferred.add((task.id, task.attempt, task.approved_commit))
+            self._unmended.add((task.id, task.attempt, task.approved_commit))
             reason = f"waits: the base itself fails {failed['command']}, which the task is to pass"
             await verdicts.wait(self._parts, task, reason)
         return True

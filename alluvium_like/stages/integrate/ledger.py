@@ -62,6 +62,10 @@ class Gates:
         """Return the gates that the configuration asks for now."""
         return cls(Gate.of(config.run_tests, setup), config.optional_tests)
 
+    def commands_of(self, names: Collection[str]) -> list[str]:
+        """Return what these further tests run."""
+        return [test.command for test in self.optional if test.name in names]
+
     def passing(self, names: Collection[str]) -> Gate:
         """Return the gate of a candidate that has to pass these tests too."""
         if not names:
