@@ -18,6 +18,13 @@ from alluvium_like.messages.attempts import (
     wrong_settings,
 )
 from alluvium_like.messages.commits import TRAILER, base_merged_in, commit_message, revert_message
+from alluvium_like.messages.egress import (
+    leads_here,
+    leads_inside,
+    not_listed,
+    not_reached,
+    odd_name,
+)
 from alluvium_like.messages.queue import (
     FLAKE_REASON,
     conflict_reason,
@@ -69,9 +76,14 @@ __all__ = [
     "input_changed",
     "landed_question",
     "landing_question",
+    "leads_here",
+    "leads_inside",
     "leave_question",
     "lfs_pointers",
+    "not_listed",
     "not_pushed",
+    "not_reached",
+    "odd_name",
     "out_of_time",
     "private_tracked",
     "refused_again",
