@@ -79,6 +79,16 @@ class GitFailed(AlluviumError):
         self.stderr = stderr
 
 
+class SandboxMissing(AlluviumError):
+    """[sandbox] asks for a box, and none can be made here."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f'[sandbox].mode asks for "bubblewrap", and {problem}; with "auto" agents run without '
+            "a box where there can be none"
+        )
+
+
 class DaemonRunning(AlluviumError):
     """The daemon holds the workspace's lock."""
 

@@ -36,6 +36,7 @@ class TaskKind(StrEnum):
     ITEM = "item"
     REVERT = "revert"
     UPSTREAM = "upstream"
+    UNBOXED = "unboxed"
 
 
 _S = State
@@ -205,3 +206,4 @@ class Condition(StrEnum):
     CLOCK = "clock"
     LANE = "lane"
     UPSTREAM = "upstream"
+    UNBOXED = "unboxed"

@@ -18,7 +18,7 @@ from alluvium_like.clock import utc_now
 from alluvium_like.config import Config, load_config
 from alluvium_like.config.load import changed_keys
 from alluvium_like.config.tables import RESTART_KEYS
-from alluvium_like.errors import AlluviumError, ConfigError, StoreError
+from alluvium_like.errors import AlluviumError, ConfigError, SandboxMissing, StoreError
 from alluvium_like.execution.adopt import become_subreaper, reap_orphans
 from alluvium_like.inbox.lease import ignore_lease_signals
 from alluvium_like.lock import workspace_lock
@@ -33,7 +33,7 @@ from alluvium_like.stages.janitor import Janitor
 from alluvium_like.stages.keeper import Keeper
 from alluvium_like.stages.notify import Notify
 from alluvium_like.stages.opening import open_parts
-from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.parts import Parts, tell_unboxed
 from alluvium_like.stages.pending import anything_to_do
 from alluvium_like.stages.recover import recover
 from alluvium_like.stages.upstream import Upstream
@@ -208,14 +208,16 @@ class Supervisor:
         self._parts.runs.stop_all(now=now or self._parts.runs.stopping)
         self._parts.wakes.set_all()
 
-    def reload(self) -> dict[str, object]:
-        """Take up config.toml whole, or not at all. Raises ConfigError."""
+    async def reload(self) -> dict[str, object]:
+        """Take up config.toml whole, or not at all. Raises ConfigError or SandboxMissing."""
         settings = self._parts.settings
         new = load_config(self._parts.workspace.config_file)
+        self._parts.boxes.require(new)
         changed = changed_keys(settings.current, new)
         later = [key for key in changed if key in RESTART_KEYS]
         _remember(new, self._parts.workspace)
         settings.current = new
+        await tell_unboxed(self._parts)
         self._parts.wakes.set_all()
         log.info("config_reloaded", changed=changed, needs_restart=later)
         return {"changed": [key for key in changed if key not in later], "needs_restart": later}
@@ -236,7 +238,7 @@ class Supervisor:
             return {}
 
         async def reload() -> dict[str, object]:
-            return self.reload()
+            return await self.reload()
 
         async def gc() -> dict[str, object]:
             return document(await self._janitor.sweep())
@@ -256,9 +258,9 @@ class Supervisor:
                     self.stop()
                     continue
                 try:
-                    self.reload()
-                except ConfigError as error:
-                    log.warning("reload_refused", problems=error.problems)
+                    await self.reload()
+                except (ConfigError, SandboxMissing) as error:
+                    log.warning("reload_refused", why=str(error))
 
     async def _enforce_grace(self, stages: anyio.CancelScope) -> None:
         """Cancel what has not ended by itself: a long checkout, say. Agents are gone by then."""

@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from alluvium_like import __version__
-from alluvium_like.cli import agents, backup, daemon, housekeeping, queue, service, setup, tasks
+from alluvium_like.cli import (
+    agents,
+    backup,
+    daemon,
+    housekeeping,
+    queue,
+    sandbox,
+    service,
+    setup,
+    tasks,
+)
 from alluvium_like.cli.common import choose_workspace, no_loop
 
 app = typer.Typer(
@@ -52,5 +62,6 @@ service.register(app)
 tasks.register(app)
 agents.register(app)
 queue.register(app)
+sandbox.register(app)
 housekeeping.register(app)
 backup.register(app)

@@ -20,6 +20,7 @@ from alluvium_like.config.own_agents import (
     texts_in,
 )
 from alluvium_like.config.problems import refuse
+from alluvium_like.config.sandbox import OwnBox
 from alluvium_like.config.values import (
     PLACEHOLDERS,
     CommandLine,
@@ -165,7 +166,7 @@ class Program(Table):
         return self
 
 
-class Profile(Limits, ToolKeys, ChatKeys, Program):
+class Profile(Limits, OwnBox, ToolKeys, ChatKeys, Program):
     """An agent: what works on a task. It runs in the task's own worktree."""
 
     @property

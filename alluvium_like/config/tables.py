@@ -22,6 +22,7 @@ from alluvium_like.config.agents import (
 )
 from alluvium_like.config.integration import Integration
 from alluvium_like.config.problems import refuse
+from alluvium_like.config.sandbox import Sandbox
 from alluvium_like.config.setup import Setup
 from alluvium_like.config.values import (
     AT_START,
@@ -204,6 +205,7 @@ class Config(Table):
         default_factory=lambda: MappingProxyType({})
     )
     setup: Setup = Setup()
+    sandbox: Sandbox = Sandbox()
     integration: Integration = Integration()
     git: Git = Git()
     safety: Safety = Safety()

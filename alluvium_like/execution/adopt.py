@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import anyio
@@ -53,8 +53,12 @@ def start_child(
     stdin: int,
     stdout: int,
     stderr: int,
+    inherit: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start and register a child in a session of its own. Raises what Popen raises."""
+    """Start and register a child in a session of its own. Raises what Popen raises.
+
+    `inherit`: further descriptors that it has open, by their numbers here.
+    """
     with registry_lock:
         child = subprocess.Popen(
             argv,
@@ -64,6 +68,7 @@ def start_child(
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            pass_fds=inherit,
         )
         _known.add(child.pid)
     return child

@@ -6,7 +6,7 @@ it short; an event may. Ends are awaited on process descriptors; where those exi
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import anyio
 from anyio import to_thread
@@ -31,20 +31,25 @@ Find = Callable[[], list[ProcessIdentity]]
 
 
 async def end_processes(
-    find: Find, grace_seconds: float, *, hurry: anyio.Event | None = None
+    find: Find,
+    grace_seconds: float,
+    *,
+    hurry: anyio.Event | None = None,
+    spared: Collection[ProcessIdentity] = (),
 ) -> int:
     """End all that `find` returns, called in a thread until it returns none; return how many.
 
-    No grace: KILL at once; `hurry` cuts the grace short. Processes that outlive KILL for ten
-    seconds (held by the kernel, or another user's) are logged and left.
+    No grace: KILL at once; `hurry` cuts the grace short. The `spared` are not asked to end, only
+    killed when the grace is over. Processes that outlive KILL for ten seconds (held by the kernel,
+    or another user's) are logged and left.
     """
-    signalled: set[ProcessIdentity] = set()
+    signalled = set(spared)
     hurry = hurry or anyio.Event()
     with anyio.CancelScope(shield=True):
         if grace_seconds > 0 and not hurry.is_set():
             await _terminate(find, grace_seconds, hurry, signalled)
         await _kill(find, signalled)
-    return len(signalled)
+    return len(signalled.difference(spared))
 
 
 async def _terminate(

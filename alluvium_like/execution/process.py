@@ -7,10 +7,12 @@ Whichever it is, the same ladder ends every process of the run and the main one 
 before the caller goes on.
 """
 
+import asyncio
 import os
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +23,7 @@ from anyio import to_thread
 
 from alluvium_like.clock import monotonic
 from alluvium_like.execution.adopt import adopted_children, is_subreaper
+from alluvium_like.execution.disk import until_too_large
 from alluvium_like.execution.exits import ends_within, until_exit
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.ladder import end_processes
@@ -33,6 +36,8 @@ from alluvium_like.failpoint import step
 from alluvium_like.lifecycle import Ending
 from alluvium_like.trouble import trouble_of
 
+_SIGNALLED = 128
+_spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 _SIGNAL_NAMES = {number.value: number.name for number in signal.Signals}
 
 
@@ -44,6 +49,9 @@ class RunSpec:
     merges the two.
     With `stall_seconds` a run ends that neither prints nor works for so long; 0 lets it be.
     `on_line` and `on_error_line` are called for each line, from another thread.
+    `inherit`: further descriptors that it has open. `enclosing`: the main process only holds the
+    others in a box and ends with them; it is not asked to end, since that would kill them at once.
+    A run ends whose files in `disk_folders` take up more than `disk_limit_bytes`; 0 lets it be.
     """
 
     argv: list[str]
@@ -59,6 +67,10 @@ class RunSpec:
     stall_seconds: float = 0.0
     on_line: OnLine | None = None
     on_error_line: OnLine | None = None
+    inherit: tuple[int, ...] = ()
+    enclosing: bool = False
+    disk_folders: tuple[Path, ...] = ()
+    disk_limit_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +119,7 @@ async def run_supervised(
     if stop.ending is not None:
         return RunEnd(stop.ending, None, "stopped before it was started", 0.0, 0)
     try:
-        run, output = await to_thread.run_sync(_start, spec)
+        run, output = await _in_spawner(partial(_start, spec))
     except OSError as error:
         if trouble_of(error):
             raise
@@ -116,17 +128,30 @@ async def run_supervised(
     try:
         await on_started(run.main)
         left = spec.timeout_seconds - (monotonic() - begun)
-        ending = await _first_end(run, output, stop, left, spec.stall_seconds)
+        ending = await _first_end(run, output, stop, left, spec)
     finally:
         with anyio.CancelScope(shield=True):
             exited = ending is Ending.EXITED
-            ended = await _end_all(run, spec.grace_seconds, stop.hurried, exited=exited)
+            ended = await _end_all(run, spec, stop.hurried, exited=exited)
             await until_exit(run.child)
             await to_thread.run_sync(output.finish)
             code = bury_run(run)
+            if spec.enclosing and code > _SIGNALLED:  # told as shells do
+                code = _SIGNALLED - code
     return RunEnd(
         ending, code, _reason(ending, code, spec), monotonic() - begun, ended if exited else 0
     )
+
+
+async def _in_spawner(start: Callable[[], tuple[Run, OutputPump]]) -> tuple[Run, OutputPump]:
+    """Start a run in the one thread that lasts as long as we do.
+
+    A box ends when the thread that started it does; those of a pool come and go.
+    """
+    begun = asyncio.get_running_loop().run_in_executor(_spawner, start)
+    with anyio.CancelScope(shield=True):  # what was started must be waited for
+        await asyncio.wait([begun])
+    return begun.result()
 
 
 def _start(spec: RunSpec) -> tuple[Run, OutputPump]:
@@ -153,43 +178,45 @@ def _start(spec: RunSpec) -> tuple[Run, OutputPump]:
                 stdin=stdin,
                 stdout=output.stdout,
                 stderr=output.stderr,
+                inherit=spec.inherit,
             )
         abandon.pop_all()
     return run, output
 
 
 async def _first_end(
-    run: Run, output: OutputPump, stop: StopRequest, seconds: float, stall_seconds: float
+    run: Run, output: OutputPump, stop: StopRequest, seconds: float, spec: RunSpec
 ) -> Ending:
     ending = Ending.TIMED_OUT
     async with anyio.create_task_group() as tasks:
 
-        async def watch() -> None:
+        async def watch(until: Callable[[], Awaitable[object]], then: Ending) -> None:
             nonlocal ending
-            await stop.requested.wait()
-            ending = stop.ending or ending
+            await until()
+            ending = stop.ending or then
             tasks.cancel_scope.cancel()
 
-        async def watch_progress() -> None:
-            nonlocal ending
-            await until_stalled(run, output, stall_seconds)
-            ending = Ending.STALLED
-            tasks.cancel_scope.cancel()
-
-        tasks.start_soon(watch)
-        if stall_seconds:
-            tasks.start_soon(watch_progress)
+        tasks.start_soon(watch, stop.requested.wait, ending)
+        if spec.stall_seconds:
+            stalled = partial(until_stalled, run, output, spec.stall_seconds)
+            tasks.start_soon(watch, stalled, Ending.STALLED)
+        if spec.disk_limit_bytes:
+            too_large = partial(until_too_large, spec.disk_folders, spec.disk_limit_bytes)
+            tasks.start_soon(watch, too_large, Ending.BUDGET)
         if await ends_within(run.child, seconds):
             ending = Ending.EXITED
         tasks.cancel_scope.cancel()
     return ending
 
 
-async def _end_all(run: Run, grace_seconds: float, hurry: anyio.Event, *, exited: bool) -> int:
+async def _end_all(run: Run, spec: RunSpec, hurry: anyio.Event, *, exited: bool) -> int:
     run.ending = True
     if exited and is_subreaper() and not await to_thread.run_sync(adopted_children):
         return 0
-    ended = await end_processes(partial(processes_of, run), grace_seconds, hurry=hurry)
+    spared = {run.main} if spec.enclosing else frozenset[ProcessIdentity]()
+    ended = await end_processes(
+        partial(processes_of, run), spec.grace_seconds, hurry=hurry, spared=spared
+    )
     await to_thread.run_sync(adopted_children)  # reaps those of them that we had inherited
     return ended
 
@@ -199,6 +226,8 @@ def _reason(ending: Ending, code: int, spec: RunSpec) -> str:
         return f"ran longer than {spec.timeout_seconds:g} s"
     if ending is Ending.STALLED:
         return f"neither printed nor worked for {spec.stall_seconds:g} s"
+    if ending is Ending.BUDGET and spec.disk_limit_bytes:
+        return f"its files take up more than {spec.disk_limit_bytes:_} bytes"
     if ending is not Ending.EXITED:
         return f"stopped: {ending}"
     if code < 0:

@@ -8,6 +8,7 @@ The main process is not reaped before its run is over: until then its pid names 
 
 import os
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +51,19 @@ def start_run(
     stdin: int,
     stdout: int,
     stderr: int,
+    inherit: Collection[int] = (),
 ) -> Run:
     """Start and register the main process of a run. Blocks shortly. Raises OSError."""
     marked = {**environment, MARKER_VARIABLE: str(marker)}
     with registry_lock:
         child = start_child(
-            argv, cwd=cwd, environment=marked, stdin=stdin, stdout=stdout, stderr=stderr
+            argv,
+            cwd=cwd,
+            environment=marked,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            inherit=inherit,
         )
         main = identity_of(child.pid)
         if main is None:

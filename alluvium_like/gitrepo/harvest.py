@@ -6,6 +6,7 @@ taken; work in several places that do not contain each other is for a person. No
 dropped: what is not the task's work stays under refs/alluvium/strays/.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,13 +83,15 @@ async def harvest(
     author: Identity,
     private: Sequence[str] = (),
     others: str = "",
+    reader: Sequence[str] = (),
 ) -> Harvest:
     """Bring an attempt's work to refs/alluvium/tasks/<id>, whole. Raises GitFailed.
 
+    `reader`: the command that runs git's side of the fetch that reads the workshop, in a box.
     Work with a `private` path in any commit, on whatever branch, is not taken and has no ref: it is
     in the workshop only. What the commit `others` holds is not the agent's.
     """
-    tip = await _fetch_commits(git, workshop, source, task_id, branch, start)
+    tip = await _fetch_commits(git, workshop, source, task_id, branch, start, reader)
     store = source.integration
     commits = (tip.files_on, tip.commit, start.commit)
     committed, tree, start_tree = await trees_of(git, store, commits)
@@ -149,7 +152,13 @@ def _stray_ref(task_id: str, commit: str) -> str:
 
 
 async def _fetch_commits(
-    git: Git, workshop: Workshop, source: Source, task_id: str, branch: str, start: Start
+    git: Git,
+    workshop: Workshop,
+    source: Source,
+    task_id: str,
+    branch: str,
+    start: Start,
+    reader: Sequence[str],
 ) -> _Tip:
     nothing = _Tip(start.commit, start.commit)
     tampered, head, tips = await anyio.to_thread.run_sync(_look_at, workshop, source)
@@ -181,7 +190,7 @@ async def _fetch_commits(
                 git, source.integration, [f"update {refs[0]} {commits[0]}"], "carried"
             )
         else:
-            await _fetch(git, source.integration, workshop, commits, refs)
+            await _fetch(git, source.integration, workshop, commits, refs, reader)
     except GitFailed as error:
         if trouble_of(error):
             raise
@@ -196,10 +205,16 @@ async def _fetch_commits(
 
 
 async def _fetch(
-    git: Git, store: Path, workshop: Workshop, commits: Sequence[str], refs: Sequence[str]
+    git: Git,
+    store: Path,
+    workshop: Workshop,
+    commits: Sequence[str],
+    refs: Sequence[str],
+    reader: Sequence[str],
 ) -> None:
     await git.run(
         "fetch",
+        *([f"--upload-pack={shlex.join([*reader, 'git-upload-pack'])}"] if reader else []),
         "--quiet",
         "--no-write-fetch-head",
         "--no-tags",

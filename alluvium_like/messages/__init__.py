@@ -41,6 +41,7 @@ from alluvium_like.messages.queue import (
     unrelated,
 )
 from alluvium_like.messages.retention import clock_moved
+from alluvium_like.messages.sandbox import not_let_reach, unboxed
 from alluvium_like.messages.setup import TAKE_OUT, command_failed, lfs_pointers, private_tracked
 from alluvium_like.messages.upstream import (
     base_rewritten,
@@ -80,6 +81,7 @@ __all__ = [
     "leads_inside",
     "leave_question",
     "lfs_pointers",
+    "not_let_reach",
     "not_listed",
     "not_pushed",
     "not_reached",
@@ -94,6 +96,7 @@ __all__ = [
     "test_gone",
     "tests_reason",
     "tests_request",
+    "unboxed",
     "unrelated",
     "upstream_input",
     "upstream_lost",

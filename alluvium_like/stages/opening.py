@@ -18,8 +18,10 @@ from alluvium_like.gitrepo.warm import WarmTrees
 from alluvium_like.inbox.mounts import network_type
 from alluvium_like.log import get_logger
 from alluvium_like.place import Place
+from alluvium_like.sandbox.cgroup import remove_left
+from alluvium_like.stages.boxes import Boxes
 from alluvium_like.stages.health import Health
-from alluvium_like.stages.parts import Parts, Settings, Wakes
+from alluvium_like.stages.parts import Parts, Settings, Wakes, tell_unboxed
 from alluvium_like.stages.recover import end_survivors
 from alluvium_like.store.writer import Store
 from alluvium_like.task import REPOSITORY
@@ -57,6 +59,9 @@ async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Part
         settings = Settings(config)
         warm = WarmTrees(git, workspace.warm, workspace.trash, lambda: settings.warm_limits)
         wakes = Wakes()
+        boxes = await anyio.to_thread.run_sync(Boxes, workspace)
+        boxes.require(config)
+        await anyio.to_thread.run_sync(remove_left, workspace_id)
         parts = Parts(
             workspace,
             store,
@@ -67,11 +72,13 @@ async def open_parts(workspace: Workspace, config: Config) -> AsyncIterator[Part
             workspace_id,
             warm,
             Health(board, wakes.keeper),
+            boxes,
             await anyio.to_thread.run_sync(_own, workspace),
             REPOSITORY,
             wakes,
         )
         store.committed = parts.wakes.notify.set
+        await tell_unboxed(parts)
         yield parts
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from alluvium_like import messages
 from alluvium_like.config import Config
 from alluvium_like.errors import PlaceLost, StoreError
 from alluvium_like.execution.ports import Ports
@@ -15,9 +16,10 @@ from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.runner import Git, Identity
 from alluvium_like.gitrepo.warm import Limits, WarmTrees
 from alluvium_like.gitrepo.workshop import Workshop
-from alluvium_like.lifecycle import Ending
+from alluvium_like.lifecycle import Condition, Ending
 from alluvium_like.log import get_logger
 from alluvium_like.place import Place
+from alluvium_like.stages.boxes import Boxes
 from alluvium_like.stages.health import Health
 from alluvium_like.stages.setups import Setups
 from alluvium_like.store.writer import Store
@@ -184,6 +186,17 @@ async def tell_condition(parts: "Parts", name: str, reason: str, repository: str
         log.exception("condition_not_stored", name=name, reason=reason)
 
 
+async def tell_unboxed(parts: "Parts") -> None:
+    """Say where what should be run in a box is not, since none can be made here."""
+    problem = parts.boxes.lacking(parts.settings.current)
+    if not problem:
+        await parts.store.clear_condition(Condition.UNBOXED)
+        return
+    reason = messages.unboxed(problem)
+    log.warning("unboxed", reason=reason)
+    await tell_condition(parts, Condition.UNBOXED, reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The daemon's parts; one repository has one lane."""
@@ -197,6 +210,7 @@ class Parts:
     workspace_id: str
     warm: WarmTrees
     health: Health
+    boxes: Boxes
     own: tuple[Place, ...] = ()
     repository: str = REPOSITORY
     wakes: Wakes = field(default_factory=Wakes)

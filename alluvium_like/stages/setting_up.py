@@ -220,15 +220,21 @@ async def _run_all(parts: Parts, setup: Setup, site: Site, stop: StopRequest) ->
     begun = monotonic()
     basics = base_environment(os.environ, setup.passed)
     environment = {**basics, **setup.fixed, **site.environment}
+    config, source = parts.settings.current, parts.integration.source()
+    box = await anyio.to_thread.run_sync(
+        parts.boxes.of_tree, config, site.workshop, source, config.sandbox.network
+    )
     for command in setup.commands:
         end = await run_shell(
             command,
+            box=box,
             cwd=site.workshop.tree,
             environment=environment,
             marker=site.marker,
             output=site.log_file,
             limit_bytes=_OUTPUT_LIMIT_BYTES,
-            grace_seconds=parts.settings.current.safety.shutdown_grace_seconds,
+            disk_limit_bytes=config.sandbox.max_disk_bytes,
+            grace_seconds=config.safety.shutdown_grace_seconds,
             stop=stop,
         )
         if stop.ending is not None:

@@ -23,6 +23,7 @@ from alluvium_like.stages.dispatch.worker import adapter_of
 from alluvium_like.surface import machine
 from alluvium_like.surface.agents import environment_seen, program_of
 from alluvium_like.surface.machine import Check, Status
+from alluvium_like.surface.sandbox_checks import look_at_sandbox
 from alluvium_like.surface.setup_checks import look_at_setup
 from alluvium_like.workspace import Workspace
 
@@ -40,7 +41,6 @@ def run_doctor(workspace: Workspace) -> list[Check]:
         ("file system", partial(machine.file_system, workspace)),
         ("disk", partial(machine.disk, workspace)),
         ("inotify", partial(machine.inotify, workspace)),
-        ("sandbox", _sandbox),
     ]
     try:
         config = load_config(workspace.config_file)
@@ -55,6 +55,7 @@ def run_doctor(workspace: Workspace) -> list[Check]:
             ("agents", partial(_agents, config)),
             ("repository", partial(_repository, workspace, config)),
             ("setup", partial(look_at_setup, workspace, config)),
+            ("sandbox", partial(look_at_sandbox, config)),
         ]
     for name, look in looks:
         checks += _carefully(name, look)
@@ -167,7 +168,3 @@ def _remote(found: OwnerRepository, name: str) -> Iterator[Check]:
         yield Check("remote", Status.FAIL, remote.reason, fix)
     else:
         yield Check("remote", Status.OK, f"{remote.title} is at {remote.shown_url}")
-
-
-def _sandbox() -> Iterator[Check]:
-    yield Check("sandbox", Status.OK, "none: agents and tests run with the rights of the daemon")

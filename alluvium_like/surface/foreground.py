@@ -13,7 +13,10 @@ from typing import Final, TypeVar
 import anyio
 
 from alluvium_like.execution.identity import ProcessIdentity
-from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
+from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest
+from alluvium_like.sandbox.box import Box
+from alluvium_like.sandbox.egress import OnRefused
+from alluvium_like.sandbox.run import run_in_box
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -46,10 +49,14 @@ def run_in_foreground(work: Callable[[], Awaitable[_T]]) -> _T:
     return found[0]
 
 
-async def run_program(spec: RunSpec) -> RunEnd:
+async def run_program(
+    spec: RunSpec, box: Box | None = None, on_refused: OnRefused = lambda *_: None
+) -> RunEnd:
     """Run a program until nothing of it is left. Raises OSError where the machine is in trouble."""
 
     async def started(_: ProcessIdentity) -> None:
         """There is no row to store it in."""
 
-    return await run_supervised(spec, on_started=started, stop=StopRequest())
+    return await run_in_box(
+        spec, box, on_started=started, stop=StopRequest(), on_refused=on_refused
+    )

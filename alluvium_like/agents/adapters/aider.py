@@ -80,6 +80,11 @@ class Aider(Adapter):
         *("OPENROUTER_API_KEY", "DEEPSEEK_API_KEY"),
     )
     login_files = (".aider/oauth-keys.env",)
+    settings_files = (
+        ".aider.conf.yml",
+        ".aider.model.settings.yml",
+        ".aider.model.metadata.json",
+    )
 
     def invoke(self, call: Call) -> Invocation:
         """Run it without questions. Its chat is kept for the task; a new session empties it."""

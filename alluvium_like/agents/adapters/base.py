@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Self
 
 from alluvium_like.agents.complaints import event_of
@@ -33,9 +33,10 @@ class Call:
     `prompt` is for its standard input, `prompt_file` holds the same with secrets masked. `session`
     is the program's own, to go on with, empty for a new one, and `told` what its runs have already
     told to have used. `home` is a folder of the agent's for what it keeps from one attempt of the
-    task to the next. `arguments` are the person's, and so is what `environment` holds beside the
-    basics. `command` is what a person runs in place of the program, `allowance` what
-    one request may cost, None for as much as it takes.
+    task to the next. `boxed`: it is run in a box of ours, so it needs none of its own. `arguments`
+    are the person's, and so is what `environment` holds beside the basics. `command` is what a
+    person runs in place of the program, `allowance` what one request may cost, None for as much as
+    it takes.
     """
 
     worktree: Path
@@ -49,6 +50,7 @@ class Call:
     told: Usage = field(default_factory=Usage)
     command: tuple[str, ...] = ()
     allowance: Allowance | None = None
+    boxed: bool = False
 
     @property
     def stdin(self) -> bytes:
@@ -168,12 +170,24 @@ class Adapter(ABC):
     """Variables of which one lets it log in."""
     login_files: ClassVar[tuple[str, ...]] = ()
     """Files below the home folder that an earlier login leaves."""
+    settings_files: ClassVar[tuple[str, ...]] = ()
+    """Files and folders below the home folder in which a person says how it works; what it runs may
+    stand there, so in a box it only reads them, whether they let it log in or not."""
     folder_variable: ClassVar[str] = ""
     """Variable that names another folder for these files."""
+    own_folder: ClassVar[str] = ""
+    """The folder below the home folder that this variable stands for."""
     version_arguments: ClassVar[tuple[str, ...]] = ("--version",)
     """With these it prints its version, and does nothing else; empty: nobody asks it."""
     costs_at_end: ClassVar[bool] = False
     """Whether it tells of tokens while it runs, but of what they cost only when it ends."""
+
+    proxy_environment: ClassVar[Mapping[str, str]] = {}
+    """What makes it use the proxy that HTTPS_PROXY names, beside that variable."""
+
+    def hosts(self, environment: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the hosts that it needs for its model. Blocks."""
+        return ()
 
     def of(self, profile: Profile) -> Self:
         """Return it for one profile, of whose keys it may read more than a call says."""
@@ -204,6 +218,16 @@ class Adapter(ABC):
         if not self.key_variables:
             return Login(None, "not known")
         return Login(False, f"set {' or '.join(self.key_variables)}, or log in with {self.program}")
+
+    def files_of_person(self, environment: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
+        """Yield what there is of its login and settings, with the place below a home folder."""
+        home, other = environment.get("HOME", ""), environment.get(self.folder_variable)
+        for name in dict.fromkeys((*self.login_files, *self.settings_files)):
+            path = Path(home) / name
+            if other and PurePosixPath(name).is_relative_to(self.own_folder):
+                path = Path(other) / PurePosixPath(name).relative_to(self.own_folder)
+            if path.exists():
+                yield path, name
 
     def holds_login(self, file: Path, environment: Mapping[str, str]) -> bool:
         """Tell whether a file of its own lets it log in."""

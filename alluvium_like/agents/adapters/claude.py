@@ -60,6 +60,15 @@ class Claude(Adapter):
         *("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"),
     )
     login_files = (".claude/.credentials.json",)
+    settings_files = (
+        ".claude/settings.json",
+        ".claude/settings.local.json",
+        ".claude/CLAUDE.md",
+        ".claude/agents",
+        ".claude/commands",
+        ".claude/skills",
+    )
+    own_folder = ".claude"
     folder_variable = "CLAUDE_CONFIG_DIR"
     costs_at_end = True
 

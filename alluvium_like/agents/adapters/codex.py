@@ -59,16 +59,28 @@ class Codex(Adapter):
     resumes = True
     key_variables = ("CODEX_API_KEY",)
     login_files = (".codex/auth.json", ".codex/config.toml")
+    settings_files = (
+        ".codex/config.toml",
+        ".codex/AGENTS.md",
+        ".codex/prompts",
+        ".codex/rules",
+        ".codex/skills",
+    )
+    own_folder = ".codex"
     folder_variable = "CODEX_HOME"
 
     def invoke(self, call: Call) -> Invocation:
-        """Run it in its sandbox, which may write the worktree and the agent's folder."""
+        """Run it in its sandbox, which may write the worktree and the agent's folder.
+
+        In a box of ours it has none: that one cannot be made inside of ours.
+        """
+        mode = "danger-full-access" if call.boxed else "workspace-write"
         roots = json.dumps([str(call.home.parent)], ensure_ascii=False)
         return Invocation(
             (
                 *("exec", *(("resume",) if call.session else ())),
                 *("--json", "--skip-git-repo-check", *_QUIET),
-                *("-c", 'sandbox_mode="workspace-write"'),
+                *("-c", f'sandbox_mode="{mode}"'),
                 *("-c", f"sandbox_workspace_write.writable_roots={roots}"),
                 *option("-m", call.model),
                 *(*call.arguments, *((call.session,) if call.session else ()), "-"),

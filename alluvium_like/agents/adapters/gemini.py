@@ -62,6 +62,11 @@ class Gemini(Adapter):
     resumes = True
     key_variables = ("GEMINI_API_KEY",)
     login_files = (".gemini/oauth_creds.json", ".gemini/gemini-credentials.json")
+    settings_files = (
+        ".gemini/settings.json",
+        ".gemini/GEMINI.md",
+        ".gemini/.env",
+    )
 
     def invoke(self, call: Call) -> Invocation:
         """Run it with the person's settings; with ours where there is a key and nothing else."""

@@ -57,6 +57,8 @@ class Mini(Adapter):
         ".config/mini-swe-agent/.env",
         "Library/Application Support/mini-swe-agent/.env",
     )
+    settings_files = (".config/mini-swe-agent/.env",)
+    own_folder = ".config/mini-swe-agent"
     folder_variable = "MSWEA_GLOBAL_CONFIG_DIR"
     version_arguments = ("--help",)
 

@@ -51,6 +51,15 @@ class Pi(Adapter):
         *("DEEPSEEK_API_KEY", "CEREBRAS_API_KEY", "ZAI_API_KEY", "AI_GATEWAY_API_KEY"),
     )
     login_files = (".pi/agent/auth.json", ".pi/agent/models.json")
+    settings_files = (
+        ".pi/agent/models.json",
+        ".pi/agent/settings.json",
+        ".pi/agent/AGENTS.md",
+        ".pi/agent/extensions",
+        ".pi/agent/skills",
+        ".pi/agent/prompts",
+    )
+    own_folder = ".pi/agent"
     folder_variable = "PI_CODING_AGENT_DIR"
 
     def invoke(self, call: Call) -> Invocation:

@@ -52,6 +52,11 @@ class Qwen(Adapter):
     resumes = True
     key_variables = tuple(_KINDS)
     login_files = (".qwen/oauth_creds.json",)
+    settings_files = (
+        ".qwen/settings.json",
+        ".qwen/QWEN.md",
+        ".qwen/.env",
+    )
 
     def invoke(self, call: Call) -> Invocation:
         """Run it as one process: started a second time by itself, it would outlive the first."""

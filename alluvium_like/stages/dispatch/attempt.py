@@ -234,7 +234,11 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool
 
     async def look() -> Harvest:
         pulled = await last_pulled(parts)
-        now = parts.settings.current.setup.private
+        config = parts.settings.current
+        now = config.setup.private
+        reader = await anyio.to_thread.run_sync(
+            parts.boxes.reader_of, config, prepared.workshop, prepared.source
+        )
         try:
             work = await harvest(
                 parts.git,
@@ -246,6 +250,7 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool
                 author=parts.settings.identity,
                 private=tuple(dict.fromkeys((*prepared.private, *now))),
                 others=pulled.tip if pulled and pulled.task_id == task.id else "",
+                reader=reader,
             )
             if work.problem or not work.changed:
                 return work

@@ -33,8 +33,10 @@ from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.gitrepo.workshop import Source, Workshop, merge_into_tree
 from alluvium_like.guarded import drop_halves, own_path, place
 from alluvium_like.masking import mask
+from alluvium_like.sandbox.box import Box
+from alluvium_like.stages.boxes import make_home
 from alluvium_like.stages.dispatch.history import Known, was_cut_off
-from alluvium_like.stages.dispatch.worker import Worker, environment_of, worker_of
+from alluvium_like.stages.dispatch.worker import Worker, adapter_of, environment_of, worker_of
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.profiles import Chosen
 from alluvium_like.stages.setting_up import Site, set_up, take_ports
@@ -49,6 +51,7 @@ class Prepared:
     """
 
     spec: RunSpec
+    box: Box | None
     worker: Worker
     workshop: Workshop
     source: Source
@@ -84,8 +87,9 @@ async def prepare(parts: Parts, task: Task, agent: Chosen, request: StopRequest)
     answers = await parts.store.answers(task.id)
     continues = task.start_from == "branch"
     known = Known(agent.name, continues, answers, earlier[: task.attempt - 1])
-    spec, worker = await anyio.to_thread.run_sync(
-        _write, parts, task, workshop, agent.profile, known, take_ports(parts, task.id)
+    ports = take_ports(parts, task.id)
+    spec, worker, box = await anyio.to_thread.run_sync(
+        _write, parts, task, workshop, source, agent.profile, known, ports
     )
     site = Site(
         workshop,
@@ -97,7 +101,7 @@ async def prepare(parts: Parts, task: Task, agent: Chosen, request: StopRequest)
     private = await set_up(parts, site, request)
     transcript = parts.workspace.task(task.id).attempt(task.attempt) / "transcript.jsonl"
     given = known.session, known.told
-    return Prepared(spec, worker, workshop, source, start, base, transcript, *given, private)
+    return Prepared(spec, box, worker, workshop, source, start, base, transcript, *given, private)
 
 
 async def _choose_start(parts: Parts, task: Task) -> Start:
@@ -137,11 +141,12 @@ def _write(
     parts: Parts,
     task: Task,
     workshop: Workshop,
+    source: Source,
     profile: Profile,
     known: Known,
     ports: Mapping[str, str],
-) -> tuple[RunSpec, Worker]:
-    """Write what the attempt is given, and say how it is run."""
+) -> tuple[RunSpec, Worker, Box | None]:
+    """Write what the attempt is given, and say how it is run, and in which box."""
     folder = parts.workspace.task(task.id)
     places = AttemptPlaces(
         task_id=task.id,
@@ -157,6 +162,11 @@ def _write(
         environment["ALLUVIUM_ANSWERED"] = "1"
     with own_path(parts.workspace.tasks, task.id):
         prepare_agent_dir(folder.agent)
+    adapter, config = adapter_of(profile), parts.settings.current
+    box = parts.boxes.of_attempt(config, profile, adapter, folder, workshop, source, environment)
+    if box is not None:
+        make_home(folder, box)
+        environment |= box.environment
     if known.earlier:
         _keep_evidence(parts, task, known.earlier[-1])
     news = News(
@@ -169,8 +179,16 @@ def _write(
     prompt = render_prompt(_template(parts), places, news, inputs=inputs)
     give(folder.agent, folder.prompt.name, mask(prompt, keep=places.values().values()))
     continuation = render_continuation(places, news)
-    prices = parts.settings.current.prices
-    worker = worker_of(known.agent, profile, places, environment, prompt, prices, continuation)
+    worker = worker_of(
+        known.agent,
+        profile,
+        places,
+        environment,
+        prompt,
+        config.prices,
+        continuation,
+        boxed=box is not None,
+    )
     output = folder.attempt(task.attempt)
     spec = RunSpec(
         argv=[],
@@ -182,7 +200,9 @@ def _write(
         output_limit_bytes=profile.output_limit_bytes,
         timeout_seconds=profile.timeout_seconds,
         stall_seconds=profile.stall_seconds,
-        grace_seconds=parts.settings.current.safety.shutdown_grace_seconds,
+        grace_seconds=config.safety.shutdown_grace_seconds,
+        disk_folders=(workshop.tree, workshop.git_dir, folder.agent),
+        disk_limit_bytes=config.sandbox.max_disk_bytes,
     )
     filled = worker.with_session(known.session, known.told).fill(spec, None)
     command = {
@@ -194,7 +214,9 @@ def _write(
     }
     with _attempt_folder(parts, output) as opened:
         place(opened, "command.json", json.dumps(command, indent=2) + "\n")
-    return spec, worker
+    if box is not None:
+        box = parts.boxes.with_program(box, filled.argv, worker.named, environment)
+    return spec, worker, box
 
 
 def _keep_evidence(parts: Parts, task: Task, last: Attempt) -> None:

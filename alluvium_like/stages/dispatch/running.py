@@ -22,10 +22,11 @@ from alluvium_like.agents.prices import CostSource, cost_of_all
 from alluvium_like.agents.record import Record
 from alluvium_like.clock import monotonic, time_of_day
 from alluvium_like.execution.identity import ProcessIdentity
-from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
-from alluvium_like.lifecycle import AgentOutcome, Ending
+from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest
+from alluvium_like.lifecycle import AgentOutcome, Ending, State
 from alluvium_like.log import get_logger
 from alluvium_like.masking import mask
+from alluvium_like.sandbox.run import run_in_box
 from alluvium_like.stages.dispatch.prepare import Prepared
 from alluvium_like.stages.dispatch.spending import reached
 from alluvium_like.stages.dispatch.worker import Worker
@@ -57,6 +58,8 @@ class Running:
         self._session_noted = ""
         self._changed = Wake()
         self._record: Record | None = None
+        self._refusals: list[str] = []
+        """What it was not let reach, and is not yet stored."""
         self._why_stopped = ""
         """Why it was stopped, in words."""
 
@@ -81,6 +84,7 @@ class Running:
                 await to_thread.run_sync(record.finish)
             self._ended, self._told = [*self._ended, self._told], Usage()
             await self._parts.health.through(self._store_told)
+            await self._parts.health.through(self._store_refusals)
             judged = judge(end, record)
             if _lost_its_session(worker, end, judged, record):
                 log.warning("session_lost", reason=judged.reason)
@@ -109,7 +113,13 @@ class Running:
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch)
             try:
-                end = await run_supervised(spec, on_started=self._store_start, stop=self._request)
+                end = await run_in_box(
+                    spec,
+                    self._prepared.box,
+                    on_started=self._store_start,
+                    stop=self._request,
+                    on_refused=self._refused,
+                )
             except Exception as found:  # noqa: BLE001  raised below: a task group would wrap it
                 error = found
             group.cancel_scope.cancel()
@@ -117,11 +127,25 @@ class Running:
             raise error
         return end
 
+    def _refused(self, host: str, port: int, reason: str) -> None:
+        self._refusals.append(messages.not_let_reach(host, port, reason))
+        self._changed.set()
+
+    async def _store_refusals(self) -> None:
+        while self._refusals:
+            reason = self._refusals[0]
+            log.warning("network_refused", reason=reason)
+            await self._parts.store.write(
+                "explain_task", id=self._task.id, state=State.RUNNING, reason=mask(reason)
+            )
+            self._refusals.remove(reason)
+
     async def _watch(self) -> None:
         patience = min(self._prepared.spec.stall_seconds or math.inf, _PATIENCE_SECONDS)
         while not self._why_stopped:
             try:
                 await self._look_at_budgets()
+                await self._store_refusals()
             except Exception as error:
                 if not self._parts.health.tell(error):
                     log.exception("budgets_not_looked_at")

@@ -50,6 +50,11 @@ class Worker:
         return {name: value for name, value in told if name.startswith("ALLUVIUM_")}
 
     @property
+    def named(self) -> list[str]:
+        """The words of its command that a person has written."""
+        return build_command((*self.profile.command, *self.profile.arguments), self.places)
+
+    @property
     def can_resume(self) -> bool:
         """Tell whether its program can go on with a session."""
         return self.profile.resume and self.adapter is not None and self.adapter.resumes
@@ -103,6 +108,8 @@ def worker_of(
     prompt: str,
     prices: Mapping[str, Price],
     continuation: str = "",
+    *,
+    boxed: bool = False,
 ) -> Worker:
     """Make a profile ready for one attempt. `continuation`: what a session is told that goes on."""
     call = Call(
@@ -115,6 +122,7 @@ def worker_of(
         environment=environment,
         command=tuple(build_command(profile.command, places)),
         allowance=allowance_of(profile, prices),
+        boxed=boxed,
     )
     return Worker(name, profile, adapter_of(profile), places, call, continuation)
 

@@ -10,22 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 
 from alluvium_like.config import TestCommand
 from alluvium_like.errors import SetupFailed
-from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.marker import RunKind, RunMarker
-from alluvium_like.execution.process import RunEnd, RunSpec, run_supervised
+from alluvium_like.execution.process import RunEnd
 from alluvium_like.gitrepo.workshop import Workshop
-from alluvium_like.guarded import append, open_folder
 from alluvium_like.lifecycle import Ending
 from alluvium_like.stages.integrate.ledger import Gate
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.setting_up import SetupStopped, Site, set_up, take_ports
+from alluvium_like.stages.shell import run_shell
 
 _OUTPUT_LIMIT_BYTES = 1_000_000_000
-_LONGEST_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,42 +98,33 @@ async def _set_up(
 async def _run(
     parts: Parts, slot: Workshop, test: TestCommand, environment: dict[str, str], number: int
 ) -> RunEnd:
-    config = parts.settings.current
-    output = parts.workspace.trial_log(number)
-    size = await anyio.to_thread.run_sync(_begin_output, output, test)
-    spec = RunSpec(
-        argv=["/bin/sh", "-c", test.command],
-        cwd=slot.tree,
-        environment=environment,
-        marker=RunMarker(parts.workspace_id, RunKind.TEST, slot.name, 0),
-        stdin=None,
-        stdout_path=output,
-        stderr_path=output,
-        output_limit_bytes=size + _OUTPUT_LIMIT_BYTES,
-        timeout_seconds=test.timeout_seconds,
-        grace_seconds=min(config.safety.shutdown_grace_seconds, _LONGEST_GRACE_SECONDS),
+    config, source = parts.settings.current, parts.integration.source()
+    box = await anyio.to_thread.run_sync(
+        parts.boxes.of_tree, config, slot, source, config.sandbox.tests_network
     )
     request = parts.runs.begin(slot.name)
     try:
-        return await run_supervised(spec, on_started=_not_stored, stop=request)
+        return await run_shell(
+            test,
+            box=box,
+            cwd=slot.tree,
+            environment=environment,
+            marker=RunMarker(parts.workspace_id, RunKind.TEST, slot.name, 0),
+            output=parts.workspace.trial_log(number),
+            limit_bytes=_OUTPUT_LIMIT_BYTES,
+            disk_limit_bytes=config.sandbox.max_disk_bytes,
+            grace_seconds=config.safety.shutdown_grace_seconds,
+            stop=request,
+        )
     finally:
         parts.runs.end(slot.name)
-
-
-def _begin_output(output: Path, test: TestCommand) -> int:
-    """Append the command to the file that its output goes to; return the size of that."""
-    with open_folder(output.parent) as folder:
-        append(folder, output.name, f"$ {test.command}\n".encode(errors="backslashreplace"))
-    return output.stat().st_size
-
-
-async def _not_stored(_: ProcessIdentity) -> None:
-    """Tests belong to no attempt: a restart finds their survivors by the marker."""
 
 
 def _exit_text(end: RunEnd, test: TestCommand) -> str:
     if end.ending is Ending.TIMED_OUT:
         return f"did not end within {test.timeout_seconds:g} s"
+    if end.ending is Ending.BUDGET:
+        return end.reason
     if end.ending is Ending.NOT_STARTED:
         return f"could not be started: {end.reason}"
     return f"ended with exit code {end.exit_code}"

@@ -1,0 +1,58 @@
+"""Notices a run that fills the disk: how much is free is asked often, its folders seldom looked at.
+
+Only when much has gone from the file system since the last look are the folders of the run walked:
+that is all that a run which takes little ever costs.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from anyio import to_thread
+
+from alluvium_like.execution.exits import sleep_awake
+
+_SECONDS: Final = 1.0
+_SHARE: Final = 10
+_BLOCK_BYTES: Final = 512
+
+
+async def until_too_large(folders: Sequence[Path], limit_bytes: int) -> None:
+    """Return when the files in the folders take up more than `limit_bytes` together."""
+    most_free = await to_thread.run_sync(_free, folders)
+    while True:
+        await sleep_awake(_SECONDS)
+        free = await to_thread.run_sync(_free, folders)
+        most_free = max(most_free, free)
+        if most_free - free < limit_bytes / _SHARE:
+            continue
+        if await to_thread.run_sync(_used, folders) > limit_bytes:
+            return
+        most_free = free
+
+
+def _free(folders: Sequence[Path]) -> int:
+    for folder in folders:
+        try:
+            found = os.statvfs(folder)
+        except OSError:  # gone, or the machine is in trouble
+            continue
+        return found.f_bavail * found.f_frsize
+    return 0
+
+
+def _used(folders: Sequence[Path]) -> int:
+    """Return what the files take up, holes left out; no link is followed."""
+    total = 0
+    left = [os.fspath(folder) for folder in folders]
+    while left:
+        try:
+            with os.scandir(left.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                    total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
+        except OSError:
+            continue
+    return total

@@ -1,0 +1,131 @@
+"""What a program may see, use and reach: a pure description, which a backend makes real.
+
+`bubblewrap.py` is the one backend there is. A box starts from nothing: what no mount names is not
+there. Of two mounts the deeper one counts, whatever the order in which they were added.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from alluvium_like.config.sandbox import Network
+
+
+class Access(StrEnum):
+    """What is at a place of the box."""
+
+    READ = "read"
+    WRITE = "write"
+    EMPTY = "empty"  # a private folder in memory, thrown away with the box
+    HIDDEN = "hidden"  # nothing: an empty folder or file that cannot be written
+    LINK = "link"  # a symbolic link, whose text is the source
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One place in a box, and what of the machine is there."""
+
+    place: Path
+    access: Access
+    source: Path
+
+    @classmethod
+    def of(cls, path: Path, access: Access = Access.READ) -> "Mount":
+        """Return the mount of something at its own place."""
+        return cls(path, access, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a box may use; 0 is no limit. Bytes, seconds, processes."""
+
+    processes: int = 0
+    memory_bytes: int = 0
+    cpu_seconds: int = 0
+    file_bytes: int = 0
+    scratch_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One box. `hosts` count with the network `allow`; `environment` is put over the program's."""
+
+    mounts: tuple[Mount, ...] = ()
+    network: Network = "none"
+    hosts: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def with_mounts(self, mounts: Iterable[Mount]) -> "Box":
+        """Return it with further mounts; of two at one place the later one counts."""
+        return replace(self, mounts=(*self.mounts, *mounts))
+
+    @property
+    def ordered(self) -> list[Mount]:
+        """The mounts from the outer to the inner ones, without those that change nothing."""
+        last = {mount.place: mount for mount in self.mounts}
+        kept: dict[Path, Mount] = {}
+        for place in sorted(last, key=lambda path: path.parts):
+            around = next((kept[above] for above in place.parents if above in kept), None)
+            if around is None or not _says_the_same(last[place], around):
+                kept[place] = last[place]
+        return list(kept.values())
+
+    def access_to(self, path: Path) -> Access | None:
+        """Return what a program may do with a path; None where nothing is there."""
+        found = {mount.place: mount.access for mount in self.mounts}
+        return next((found[each] for each in (path, *path.parents) if each in found), None)
+
+
+def _says_the_same(inner: Mount, outer: Mount) -> bool:
+    """Tell whether the outer of two mounts shows the same at the place of the inner one."""
+    if inner.access is not outer.access or inner.access not in (Access.READ, Access.WRITE):
+        return False
+    return outer.source / inner.place.relative_to(outer.place) == inner.source
+
+
+SYSTEM: Final = tuple(
+    Path(text)
+    for text in (
+        *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt"),
+        *("/nix/store", "/gnu/store", "/snap", "/sys/devices/system/cpu"),
+    )
+)
+"""Where an operating system keeps programs and what they need; read-only in every box."""
+
+
+def system_mounts() -> list[Mount]:
+    """Return what of the machine every box shows. Blocks.
+
+    What in /etc not everybody may read stays hidden: a daemon that runs as root could read it.
+    """
+    found = []
+    for path in SYSTEM:
+        if path.is_symlink():
+            found.append(Mount(path, Access.LINK, path.readlink()))
+        elif path.exists():
+            found.append(Mount.of(path))
+    return [*found, *(Mount.of(path, Access.HIDDEN) for path in _secret_in(Path("/etc")))]
+
+
+def _secret_in(folder: Path) -> list[Path]:
+    """Return what in a folder only its owner or group may read; no link is followed."""
+    found: list[Path] = []
+    left = [os.fspath(folder)]
+    while left:
+        try:
+            with os.scandir(left.pop()) as listing:
+                entries = list(listing)
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.is_symlink():
+                continue
+            if not entry.stat(follow_symlinks=False).st_mode & 0o004:
+                found.append(Path(entry.path))
+            elif entry.is_dir(follow_symlinks=False):
+                left.append(entry.path)
+    return found

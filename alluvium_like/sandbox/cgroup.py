@@ -1,0 +1,169 @@
+"""Control groups: how much memory and how many processes a whole box may use.
+
+Version 2 where the daemon's own group was delegated to it (its service asks for that) or it is
+root; the older hierarchies of version 1 where root may write them. Where neither is, the limits of
+single processes have to do. A box enters its groups before anything of it runs.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from alluvium_like.sandbox.box import Limits
+
+_PREFIX: Final = "alluvium-"
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_OWN: Final = Path("/proc/self/cgroup")
+_ENTER: Final = (
+    'for group; do shift; [ "$group" != -- ] || break; echo $$ > "$group" || exit 126; done; '
+    'exec "$@"'
+)
+_WANTED: Final = ("memory", "pids")
+
+
+@dataclass(frozen=True, slots=True)
+class _Controller:
+    """Where groups with one limit are made, and the files that say it."""
+
+    folder: Path
+    memory: str = ""
+    processes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The groups of one box; none where none can be made."""
+
+    folders: tuple[Path, ...] = ()
+
+    @classmethod
+    def make(cls, limits: Limits, name: str) -> "Group":
+        """Make the groups of a box. Blocks; raises OSError where one cannot be made after all."""
+        folders = []
+        for controller in controllers():
+            folder = controller.folder / (_PREFIX + re.sub(r"[^A-Za-z0-9.-]", "-", name))
+            _remove(folder)
+            folder.mkdir(exist_ok=True)
+            folders.append(folder)
+            for file, value in (
+                (controller.memory, limits.memory_bytes),
+                (controller.processes, limits.processes),
+            ):
+                if file and value:
+                    (folder / file).write_text(str(value), encoding="ascii")
+            if controller.memory and limits.memory_bytes:
+                with suppress(OSError):  # only where swapping can be limited at all
+                    (folder / "memory.swap.max").write_text("0", encoding="ascii")
+        return cls(tuple(folders))
+
+    def entered(self, argv: Sequence[str]) -> list[str]:
+        """Return the command line that enters the groups and then runs `argv`."""
+        if not self.folders:
+            return list(argv)
+        files = [os.fspath(folder / "cgroup.procs") for folder in self.folders]
+        return ["/bin/sh", "-c", _ENTER, "sh", *files, "--", *argv]
+
+    def remove(self) -> None:
+        """Remove the groups, in which nothing is left. Blocks."""
+        for folder in self.folders:
+            _remove(folder)
+
+
+@cache
+def controllers() -> tuple[_Controller, ...]:
+    """Return where groups with limits can be made here, found out once. Blocks."""
+    return (*_of_version_2(),) or (*_of_version_1(),)
+
+
+def enforced() -> dict[str, str]:
+    """Return by limit what keeps it: the group of the box, or each process by itself."""
+    found = controllers()
+    groups = "the whole box, by its control group"
+    alone = "each process, by its resource limit"
+    root = os.geteuid() == 0
+    return {
+        "memory": groups if any(each.memory for each in found) else alone,
+        "processes": (
+            groups
+            if any(each.processes for each in found)
+            else "nothing: a resource limit does not count for root"
+            if root
+            else "the whole box, by a resource limit"
+        ),
+    }
+
+
+def _of_version_2() -> list[_Controller]:
+    root, own = _mount_of("cgroup2"), _own_group("0::")
+    if root is None or own is None:
+        return []
+    folder = root / own.lstrip("/")
+    try:
+        there = set((folder / "cgroup.controllers").read_text(encoding="ascii").split())
+        if not there.issuperset(_WANTED) or not os.access(folder, os.W_OK):
+            return []
+        if folder != root:
+            _step_aside(folder)
+        (folder / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
+    except OSError:
+        return []
+    return [_Controller(folder, "memory.max", "pids.max")]
+
+
+def _step_aside(folder: Path) -> None:
+    """Move what is in our own group into one below it: groups with limits hold no processes."""
+    below = folder / f"{_PREFIX}daemon"
+    below.mkdir(exist_ok=True)
+    for pid in (folder / "cgroup.procs").read_text(encoding="ascii").split():
+        with suppress(ProcessLookupError):
+            (below / "cgroup.procs").write_text(pid, encoding="ascii")
+
+
+def _of_version_1() -> list[_Controller]:
+    found = []
+    for kind, memory, processes in (
+        ("memory", "memory.limit_in_bytes", ""),
+        ("pids", "", "pids.max"),
+    ):
+        root, own = _mount_of("cgroup", kind), _own_group(f":{kind}:")
+        if root is None or own is None or not os.access(root / own.lstrip("/"), os.W_OK):
+            continue
+        found.append(_Controller(root / own.lstrip("/"), memory, processes))
+    return found
+
+
+def _mount_of(kind: str, option: str = "") -> Path | None:
+    for line in _lines(_MOUNTS):
+        before, _, after = line.partition(" - ")
+        words = after.split()
+        if words and words[0] == kind and (not option or option in words[-1].split(",")):
+            return Path(before.split()[4])
+    return None
+
+
+def _own_group(mark: str) -> str | None:
+    return next((line.split(":", 2)[2] for line in _lines(_OWN) if mark in f":{line}"), None)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _remove(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def remove_left(workspace_id: str) -> None:
+    """Remove the groups that a killed daemon of this workspace left. Blocks."""
+    for controller in controllers():
+        for folder in controller.folder.glob(f"{_PREFIX}{workspace_id}-*"):
+            _remove(folder)

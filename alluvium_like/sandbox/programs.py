@@ -1,0 +1,149 @@
+"""Which files a program needs that is not a part of the system: its own, and its interpreter's.
+
+Looked up from outside before it is run in a box: links are followed one by one, `#!` lines read,
+and where a program lies in an installation (node_modules, a virtual environment, a version manager)
+the whole of that may be read. Everything here blocks.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import alluvium_like
+from alluvium_like.sandbox.box import SYSTEM, Access, Mount
+
+_MANAGERS: Final = (
+    *(".pyenv", ".rbenv", ".nodenv", ".nvm", ".asdf", ".volta", ".rustup", ".sdkman", ".bun"),
+    *(".deno", ".fnm", ".local/share/mise", ".local/share/fnm", ".local/share/uv", ".local/bin"),
+)
+"""Folders below a home in which tools are installed, and nothing secret."""
+_CARGO: Final = ".cargo/bin"  # beside it lies the key of the registry
+PACKAGE: Final = Path(alluvium_like.__file__).parent
+PYTHON: Final = Path(os.path.realpath(sys.executable))
+"""The interpreter of the daemon, beneath its virtual environment."""
+_MOST_HOPS: Final = 40
+_HEAD_BYTES: Final = 256
+
+
+def program_mounts(argv: Sequence[str], environment: Mapping[str, str], cwd: Path) -> list[Mount]:
+    """Return what the program of a command line needs, and the absolute paths that it names."""
+    if not argv:
+        return []
+    found = [*_of_words(argv[1:])]
+    found += _of_program(argv[0], environment.get("PATH", os.defpath), cwd)
+    return list(dict.fromkeys(found))
+
+
+def tool_mounts(environment: Mapping[str, str]) -> list[Mount]:
+    """Return what of the home folder PATH leads to: the tools that a person has installed."""
+    home = Path(environment.get("HOME") or os.sep)
+    found: dict[Mount, None] = {}
+    for text in environment.get("PATH", "").split(os.pathsep):
+        folder = Path(text)
+        if not text or not folder.is_absolute() or not folder.is_dir() or _is_system(folder):
+            continue
+        found |= dict.fromkeys(_of_tools(folder, home))
+    return list(found)
+
+
+def own_mounts() -> list[Mount]:
+    """Return what of this program the helper in a box needs, and the agents that are our own."""
+    return [Mount.of(PACKAGE), *_of_program(os.fspath(PYTHON), "", Path(os.sep))]
+
+
+def _of_tools(folder: Path, home: Path) -> Iterator[Mount]:
+    if folder == home or home == Path(os.sep):
+        return
+    for name in _MANAGERS:
+        if folder.is_relative_to(home / name):
+            yield Mount.of(home / name)
+            return
+    if folder == home / _CARGO and (home / ".rustup").is_dir():
+        yield Mount.of(home / ".rustup")
+    prefix = _prefix_of(folder)
+    yield Mount.of(prefix or folder)
+
+
+def _of_program(word: str, search: str, cwd: Path) -> Iterator[Mount]:
+    """Yield what one program needs; nothing for one that is not found: running it will tell."""
+    found = shutil.which(word, path=search) if os.sep not in word else str(cwd / word)
+    if not found:
+        return
+    path = Path(found)
+    for _ in range(_MOST_HOPS):
+        yield from _around(path)
+        if not path.is_symlink():
+            break
+        if not _is_system(path):
+            yield Mount(path, Access.LINK, path.readlink())
+        path = Path(os.path.normpath(path.parent / path.readlink()))
+    if path.is_file() and not _is_system(path):
+        yield Mount.of(path)
+    yield from _of_interpreter(path, search, cwd)
+
+
+def _around(path: Path) -> Iterator[Mount]:
+    """Yield the installation in which a file lies, as far as it is one."""
+    if _is_system(path):
+        return
+    modules = [each for each in path.parents if each.name == "node_modules"]
+    if modules:
+        yield Mount.of(modules[-1])
+    for folder in path.parents:
+        settings = folder / "pyvenv.cfg"
+        if settings.is_file():
+            yield Mount.of(folder)
+            yield from _base_of(settings)
+            return
+    if prefix := _prefix_of(path.parent):
+        yield Mount.of(prefix)
+
+
+def _base_of(settings: Path) -> Iterator[Mount]:
+    """Yield the installation that a virtual environment stands on."""
+    for line in settings.read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "home" and value.strip():
+            base = Path(os.path.realpath(value.strip()))
+            if not _is_system(base):
+                yield Mount.of(_prefix_of(base) or base)
+
+
+def _prefix_of(folder: Path) -> Path | None:
+    """Return the installation whose programs lie in a folder, where that is one."""
+    prefix, library = folder.parent, folder.parent / "lib"
+    if folder.name != "bin" or prefix == Path(os.sep):
+        return None
+    if (library / "node_modules").is_dir() or any(library.glob("python3*")):
+        return prefix
+    return None
+
+
+def _of_interpreter(script: Path, search: str, cwd: Path) -> Iterator[Mount]:
+    try:
+        with script.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+    except OSError:
+        return
+    words = head.split(b"\n", 1)[0].removeprefix(b"#!").decode(errors="replace").split()
+    if not head.startswith(b"#!") or not words:
+        return
+    if Path(words[0]).name == "env":
+        words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+    if words and Path(words[0]) != script:
+        yield from _of_program(words[0], search, cwd)
+
+
+def _of_words(words: Sequence[str]) -> Iterator[Mount]:
+    """Yield the absolute paths among the words of a command."""
+    for word in words:
+        path = Path(word)
+        if path.is_absolute() and len(path.parts) > 2 and path.exists() and not _is_system(path):
+            yield Mount.of(path)
+
+
+def _is_system(path: Path) -> bool:
+    return any(path.is_relative_to(system) for system in SYSTEM)

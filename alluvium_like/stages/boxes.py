@@ -1,0 +1,209 @@
+"""Which box what agents write is run in: made from the configuration, the task and the machine.
+
+An attempt sees its worktree, its repository and its `.agent/`, where its home folder lies, too:
+what a program keeps there is the task's. It may read its `input/` and the objects that it borrows.
+Tests and set-ups see their tree. Nothing else of the workspace is there, nor of the person's home
+but what is named and what an agent needs to log in.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from alluvium_like.agents.adapters.base import Adapter
+from alluvium_like.config import Config
+from alluvium_like.config.agents import Profile
+from alluvium_like.config.sandbox import Mode, Network, Sandbox
+from alluvium_like.errors import SandboxMissing
+from alluvium_like.gitrepo.workshop import Source, Workshop
+from alluvium_like.guarded import own_path, place
+from alluvium_like.sandbox.box import Access, Box, Limits, Mount, system_mounts
+from alluvium_like.sandbox.bubblewrap import around, find_problem
+from alluvium_like.sandbox.programs import own_mounts, program_mounts, tool_mounts
+from alluvium_like.workspace import TaskFolder, Workspace
+
+_TMP: Final = "/tmp"  # noqa: S108 - the private one of the box
+HOME_PARTS: Final = ("sessions", "home")
+"""Where the home folder of a task's agents lies, below `.agent/`."""
+
+
+class Boxes:
+    """Makes boxes for one workspace. `problem`: why none can be made here, empty where they can."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Look what can be done here. Blocks for some 30 ms."""
+        self._workspace = workspace
+        self._environment = dict(os.environ)
+        self._machine = (*system_mounts(), *own_mounts())
+        self.problem = find_problem()
+
+    def require(self, config: Config) -> None:
+        """Raise SandboxMissing where a box is asked for and there can be none."""
+        if self.problem and "bubblewrap" in modes_of(config):
+            raise SandboxMissing(self.problem)
+
+    def lacking(self, config: Config) -> str:
+        """Return why something is run without a box that would have one, empty where nothing is."""
+        return self.problem if "auto" in modes_of(config) else ""
+
+    def boxed(self, mode: Mode) -> bool:
+        """Tell whether something is run in a box. Raises SandboxMissing."""
+        if mode == "bubblewrap" and self.problem:
+            raise SandboxMissing(self.problem)
+        return mode != "none" and not self.problem
+
+    def of_attempt(
+        self,
+        config: Config,
+        profile: Profile,
+        adapter: Adapter | None,
+        folder: TaskFolder,
+        workshop: Workshop,
+        source: Source,
+        environment: Mapping[str, str],
+    ) -> Box | None:
+        """Return the box of an attempt, None where it has none. Its program is not in it yet.
+
+        Blocks. Raises SandboxMissing.
+        """
+        sandbox = config.sandbox.merged(profile)
+        if not self.boxed(sandbox.mode):
+            return None
+        home = folder.agent.joinpath(*HOME_PARTS)
+        changes = {"HOME": str(home), "TMPDIR": _TMP}
+        hosts = sandbox.hosts
+        mounts = [
+            *self._base(sandbox, home),
+            Mount.of(folder.input),
+            Mount.of(folder.agent, Access.WRITE),
+            *_of_workshop(workshop, source),
+        ]
+        if adapter is not None:
+            hosts = tuple(dict.fromkeys((*hosts, *adapter.hosts(environment))))
+            mounts += _of_person(adapter, environment, home)
+            if environment.get(adapter.folder_variable):
+                changes[adapter.folder_variable] = str(home / adapter.own_folder)
+            changes |= adapter.proxy_environment if sandbox.network == "allow" else {}
+        return Box(tuple(mounts), sandbox.network, hosts, limits_of(sandbox), changes)
+
+    def with_program(
+        self, box: Box, argv: Sequence[str], named: Iterable[str], environment: Mapping[str, str]
+    ) -> Box:
+        """Return a box that shows the program of a command line, and the paths that are `named`.
+
+        What would show the workspace, or all of a home folder, is not shown for being named.
+        """
+        words = [argv[0], *(word for word in named if self._may_be_shown(Path(word)))]
+        cwd = Path(environment.get("ALLUVIUM_WORKTREE") or self._workspace.root)
+        own = {mount.place for mount in box.mounts}
+        found = program_mounts(words, environment, cwd)
+        return box.with_mounts(mount for mount in found if mount.place not in own)
+
+    def of_tree(
+        self,
+        config: Config,
+        workshop: Workshop,
+        source: Source,
+        network: Network,
+    ) -> Box | None:
+        """Return the box in which a command of the owner's runs on a tree, None without one."""
+        sandbox = config.sandbox
+        if not self.boxed(sandbox.mode):
+            return None
+        home = Path(self._environment.get("HOME") or "/nonexistent")
+        mounts = (
+            Mount.of(home, Access.EMPTY),
+            *self._base(sandbox, home),
+            *_of_workshop(workshop, source),
+        )
+        return Box(mounts, network, sandbox.hosts, limits_of(sandbox), {"TMPDIR": _TMP})
+
+    def reader_of(self, config: Config, workshop: Workshop, source: Source) -> list[str]:
+        """Return what a workshop's git is run with for a fetch: a box that shows the workshop, and
+        what it borrows, and nothing else of the workspace. Empty where there is none.
+        """
+        if not self.boxed(config.sandbox.mode):
+            return []
+        objects = source.integration / "objects"
+        mounts = (*self._machine, Mount.of(workshop.git_dir), Mount.of(objects))
+        return around(Box(mounts, "loopback"), workshop.git_dir)
+
+    def _base(self, sandbox: Sandbox, home: Path) -> Iterator[Mount]:
+        """Yield what every box shows: the machine, this program, tools, what the owner names."""
+        yield from self._machine
+        yield from tool_mounts(self._environment)
+        yield from _named(sandbox.readable, Access.READ, home)
+        yield from _named(sandbox.writable, Access.WRITE, home)
+        yield Mount.of(self._workspace.root, Access.HIDDEN)
+
+    def _may_be_shown(self, path: Path) -> bool:
+        workspace = self._workspace
+        if not path.is_absolute():
+            return False
+        home = Path(self._environment.get("HOME") or os.sep)
+        real = Path(os.path.realpath(path))
+        if any(each.is_relative_to(real) for each in (workspace.root, home)):
+            return False
+        private = (workspace.state, *workspace.folders)
+        return not any(real.is_relative_to(folder) for folder in private)
+
+
+def modes_of(config: Config) -> set[Mode]:
+    """Return the modes that are asked for."""
+    profiles = [config.profiles[name] for name in config.profiles]
+    return {config.sandbox.mode, *(config.sandbox.merged(each).mode for each in profiles)}
+
+
+def limits_of(sandbox: Sandbox) -> Limits:
+    """Return what one box may use."""
+    return Limits(
+        sandbox.max_processes,
+        sandbox.max_memory_bytes,
+        sandbox.max_cpu_seconds,
+        sandbox.max_file_bytes,
+        sandbox.max_scratch_bytes,
+    )
+
+
+def _of_workshop(workshop: Workshop, source: Source) -> Iterator[Mount]:
+    yield Mount.of(workshop.tree, Access.WRITE)
+    yield Mount.of(workshop.git_dir, Access.WRITE)
+    yield Mount.of(source.integration / "objects")
+
+
+def _named(paths: Sequence[str], access: Access, home: Path) -> Iterator[Mount]:
+    """Yield what the owner names; what is in a home folder is shown in that of the box."""
+    for text in paths:
+        source = Path(text).expanduser()
+        inside = text.startswith("~")
+        place = home / Path(text).relative_to("~") if inside else source
+        if source.exists():
+            yield Mount(place, access, Path(os.path.realpath(source)))
+
+
+def _of_person(adapter: Adapter, environment: Mapping[str, str], home: Path) -> Iterator[Mount]:
+    """Yield what lets an agent log in, and its settings, which it may only read."""
+    for source, name in adapter.files_of_person(environment):
+        login = name in adapter.login_files and name not in adapter.settings_files
+        access = Access.WRITE if login else Access.READ
+        yield Mount(home / name, access, Path(os.path.realpath(source)))
+
+
+def make_home(folder: TaskFolder, box: Box) -> None:
+    """Make the home folder of a task's agents, with a place for whatever is shown in it.
+
+    What an earlier attempt may have planted there is not followed. Blocks; raises OSError.
+    """
+    home = folder.agent.joinpath(*HOME_PARTS)
+    with own_path(folder.agent, *HOME_PARTS):
+        pass
+    for mount in box.mounts:
+        if mount.place == home or not mount.place.is_relative_to(home):
+            continue
+        *around, name = mount.place.relative_to(home).parts
+        if mount.source.is_dir():
+            around.append(name)
+        with own_path(folder.agent, *HOME_PARTS, *around) as opened:
+            if not mount.source.is_dir():
+                place(opened, name, "")
