@@ -58,4 +58,5 @@ def shell(
     """Open a shell in the box of a task, on its worktree or a copy of its branch."""
     from alluvium_like.surface.sandbox import open_shell
 
-    raise typer.Exit(open_shell(workspace(), task, command or ()))
+    words = command or []
+    raise typer.Exit(open_shell(workspace(), task, words[words[:1] == ["--"] :]))
