@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from alluvium_like.failpoint import step
 from alluvium_like.sandbox import inside
 from alluvium_like.sandbox.box import Access, Box, Limits, Mount, system_mounts
 from alluvium_like.sandbox.programs import PYTHON, own_mounts
@@ -69,14 +70,15 @@ def find_problem() -> str:
         return f"bubblewrap is not there: {INSTALL}"
     box = Box((*system_mounts(), *own_mounts()), network="loopback")
     try:
-        done = subprocess.run(
-            enclosed(box, ["true"], Path(os.sep), -1, ()),
-            capture_output=True,
-            text=True,
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-            timeout=_PROBE_SECONDS,
-            check=False,
-        )
+        with step("box.try"):
+            done = subprocess.run(
+                enclosed(box, ["true"], Path(os.sep), -1, ()),
+                capture_output=True,
+                text=True,
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                timeout=_PROBE_SECONDS,
+                check=False,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap does not work here: {error}"
     if done.returncode:

@@ -46,6 +46,7 @@ def test_a_new_workspace_sets_only_what_was_chosen() -> None:
         "setup": {},
         "integration": {"base_branch": "trunk"},
         "git": {},
+        "sandbox": {},
         "safety": {},
         "retention": {},
     }
