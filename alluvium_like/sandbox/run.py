@@ -54,10 +54,12 @@ async def run_in_box(
         ours.setblocking(False)
         opened.callback(ours.close)
         opened.callback(theirs.close)
+        doors = _Doors(box, ours, on_refused)
         group = await anyio.to_thread.run_sync(Group.make, box.limits, str(spec.marker))
         try:
-            doors = _Doors(box, ours, on_refused)
-            argv = enclosed(box, spec.argv, spec.cwd, theirs.fileno(), list(doors.ports))
+            argv = await anyio.to_thread.run_sync(
+                enclosed, box, spec.argv, spec.cwd, theirs.fileno(), doors.ports
+            )
             spec = replace(
                 spec,
                 argv=group.entered(argv),
