@@ -7,7 +7,6 @@ In every box: namespaces of its own for users, processes, the rest of IPC and th
 capability, and no way to a further namespace of users; it ends with the process that started it.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -38,14 +37,10 @@ def enclosed(
     `report`: the descriptor on which the helper in the box tells that it is there, with a listening
     socket for each of the `ports` of the box's own loopback, and what it could not run.
     """
-    plan = {
-        "report": report,
-        "ports": list(ports),
-        "limits": _resource_limits(box.limits),
-    }
     return [
         *around(box, cwd),
-        *(os.fspath(PYTHON), "-I", "-S", "-B", inside.__file__, json.dumps(plan)),
+        *(os.fspath(PYTHON), "-I", "-S", "-B", inside.__file__),
+        *(str(report), _resource_limits(box.limits), " ".join(map(str, ports))),
         *argv,
     ]
 
@@ -119,8 +114,8 @@ def _places(box: Box) -> Iterator[str]:
         yield from ("--remount-ro", place)
 
 
-def _resource_limits(limits: Limits) -> dict[str, int]:
-    """Return the limits that the system keeps for each process, by the names of `resource`.
+def _resource_limits(limits: Limits) -> str:
+    """Return the limits that the system keeps for each process, as the helper reads them.
 
     RLIMIT_AS would break programs that reserve far more than they use, as Node does; RLIMIT_DATA
     counts what can be written.
@@ -131,4 +126,5 @@ def _resource_limits(limits: Limits) -> dict[str, int]:
         "RLIMIT_CPU": limits.cpu_seconds,
         "RLIMIT_FSIZE": limits.file_bytes,
     }
-    return {name: value for name, value in wanted.items() if value} | {"RLIMIT_CORE": 0}
+    kept = {name: value for name, value in wanted.items() if value} | {"RLIMIT_CORE": 0}
+    return " ".join(f"{name}={value}" for name, value in kept.items())

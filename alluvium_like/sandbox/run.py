@@ -5,7 +5,6 @@ listening sockets and then becomes the program; what keeps the box or the progra
 an ending as everywhere, and never a run without the box.
 """
 
-import json
 import signal
 import socket
 import subprocess
@@ -177,7 +176,7 @@ class _Doors:
                 sockets = [socket.socket(fileno=each) for each in found]
                 if data.startswith(inside.READY):
                     self._ready = True
-                    opened = json.loads(data.removeprefix(inside.READY))
+                    opened = map(int, data.removeprefix(inside.READY).split())
                     doors = dict(zip(opened, sockets, strict=True))
                     if proxy := doors.pop(self.proxy_port, None):
                         forwards = {self._forwarded[port]: door for port, door in doors.items()}

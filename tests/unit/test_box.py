@@ -126,8 +126,11 @@ def test_the_command_makes_every_namespace_and_says_the_limits_to_the_helper() -
     for flag in ("--unshare-user", "--unshare-pid", "--unshare-net", "--die-with-parent"):
         assert flag in words
     assert words[-2:] == ["agent", "--flag"]
-    assert '"RLIMIT_NPROC": 5' in words[-3]
-    assert '"RLIMIT_CPU"' not in words[-3]
+    assert words[-5:-2] == [
+        "3",
+        "RLIMIT_NPROC=5 RLIMIT_DATA=7 RLIMIT_FSIZE=9 RLIMIT_CORE=0",
+        "3128",
+    ]
     text = " ".join(words)
     assert f"--size 11 --tmpfs {A} --bind {B} {B}" in text
     assert "--remount-ro /" in text
