@@ -22,6 +22,12 @@ from alluvium_like.sandbox.programs import PYTHON, own_mounts
 PROGRAM: Final = "bwrap"
 INSTALL: Final = "install bubblewrap (the program bwrap) with the system's package manager"
 _TMP: Final = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 - private ones
+_OF_THE_KERNEL: Final = (
+    *("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "mtrr", "driver", "asound"),
+    *("dynamic_debug", "latency_stats"),
+)
+"""What of /proc is the whole machine's. bubblewrap itself covers it only for ordinary users: it asks
+whether the folder can be written, and root may write what is in it, such as kernel/core_pattern."""
 _NAMESPACES: Final = (
     *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
     *("--disable-userns", "--die-with-parent", "--cap-drop", "ALL"),
@@ -90,6 +96,9 @@ def _outside(box: Box) -> list[str]:
 
 def _places(box: Box) -> Iterator[str]:
     yield from ("--dev", "/dev", "--proc", "/proc")
+    for name in _OF_THE_KERNEL:  # the owner of these files needs no capability to write them
+        if (Path("/proc") / name).exists():
+            yield from ("--ro-bind", f"/proc/{name}", f"/proc/{name}")
     shut = ["/"]
     private = [Mount.of(path, Access.EMPTY) for path in _TMP]
     for mount in box.with_mounts(private).ordered:

@@ -172,6 +172,19 @@ async def test_a_box_sees_its_tree_and_little_else(bench: Bench) -> None:
     assert not {"run", "srv", "mnt", "media", "boot"} & set(roots)
 
 
+async def test_the_kernel_of_the_machine_cannot_be_told_anything(bench: Bench) -> None:
+    script = """
+        cd /proc
+        for file in $(find sys sysrq-trigger mtrr acpi irq bus fs -type f 2>/dev/null | head -3000)
+        do [ -e "$file" ] && (: >> "$file") 2>/dev/null && echo "can be written: $file"; done
+        touch sys/kernel/core_pattern 2>&1
+        exit 0
+    """
+    await bench.run(script)
+    assert "can be written" not in bench.out, bench.out
+    assert "Read-only file system" in bench.out
+
+
 class _Hello(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
