@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from alluvium_like.failpoint import step
 from alluvium_like.sandbox import inside
 from alluvium_like.sandbox.box import Access, Box, Limits, Mount, system_mounts
 from alluvium_like.sandbox.programs import PYTHON, own_mounts
@@ -26,8 +27,8 @@ _OF_THE_KERNEL: Final = (
     *("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "mtrr", "driver", "asound"),
     *("dynamic_debug", "latency_stats"),
 )
-"""What of /proc is the whole machine's. bubblewrap itself covers it only for ordinary users: it asks
-whether the folder can be written, and root may write what is in it, such as kernel/core_pattern."""
+"""What of /proc is the whole machine's. bubblewrap covers it for ordinary users only: it asks if
+the folder can be written, and root may write what is in it, such as sys/kernel/core_pattern."""
 _NAMESPACES: Final = (
     *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
     *("--disable-userns", "--die-with-parent", "--cap-drop", "ALL"),
@@ -70,14 +71,15 @@ def find_problem() -> str:
         return f"bubblewrap is not there: {INSTALL}"
     box = Box((*system_mounts(), *own_mounts()), network="loopback")
     try:
-        done = subprocess.run(
-            enclosed(box, ["true"], Path(os.sep), -1, ()),
-            capture_output=True,
-            text=True,
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-            timeout=_PROBE_SECONDS,
-            check=False,
-        )
+        with step("box.probe"):
+            done = subprocess.run(
+                enclosed(box, ["true"], Path(os.sep), -1, ()),
+                capture_output=True,
+                text=True,
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                timeout=_PROBE_SECONDS,
+                check=False,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap does not work here: {error}"
     if done.returncode:

@@ -7,6 +7,7 @@ but what is named and what an agent needs to log in.
 """
 
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,14 +17,16 @@ from alluvium_like.config import Config
 from alluvium_like.config.agents import Profile
 from alluvium_like.config.sandbox import Mode, Network, Sandbox
 from alluvium_like.errors import SandboxMissing
+from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.workshop import Source, Workshop
-from alluvium_like.guarded import own_path, place
+from alluvium_like.guarded import exists, open_folder, own_path, place
 from alluvium_like.sandbox.box import Access, Box, Limits, Mount, system_mounts
 from alluvium_like.sandbox.bubblewrap import around, find_problem
 from alluvium_like.sandbox.programs import own_mounts, program_mounts, tool_mounts
 from alluvium_like.workspace import TaskFolder, Workspace
 
 _TMP: Final = "/tmp"  # noqa: S108 - the private one of the box
+_CACHES: Final = (".cache", ".npm", ".pnpm-store", ".yarn", ".cargo", ".gradle", ".m2", "go")
 HOME_PARTS: Final = ("sessions", "home")
 """Where the home folder of a task's agents lies, below `.agent/`."""
 
@@ -111,7 +114,9 @@ class Boxes:
         sandbox = config.sandbox
         if not self.boxed(sandbox.mode):
             return None
-        home = Path(self._environment.get("HOME") or "/nonexistent")
+        home = Path(self._environment.get("HOME") or os.sep)
+        if home == Path(os.sep):
+            home = Path("/nonexistent")
         mounts = (
             Mount.of(home, Access.EMPTY),
             *self._base(sandbox, home),
@@ -188,6 +193,19 @@ def _of_person(adapter: Adapter, environment: Mapping[str, str], home: Path) -> 
         login = name in adapter.login_files and name not in adapter.settings_files
         access = Access.WRITE if login else Access.READ
         yield Mount(home / name, access, Path(os.path.realpath(source)))
+
+
+def drop_caches(folder: TaskFolder, trash: Path) -> None:
+    """Take what agents only keep to be faster out of their home folder: it may be gigabytes a task.
+
+    Blocks; raises OSError.
+    """
+    with own_path(folder.agent, *HOME_PARTS) as home, open_folder(trash) as target:
+        for name in _CACHES:
+            if exists(home, name):
+                new_name = f"{name}-{secrets.token_hex(8)}"
+                with step("cache.drop"):
+                    os.rename(name, new_name, src_dir_fd=home, dst_dir_fd=target)
 
 
 def make_home(folder: TaskFolder, box: Box) -> None:

@@ -21,9 +21,9 @@ from alluvium_like.config.agents import Profile
 from alluvium_like.errors import AlluviumError
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref
 from alluvium_like.gitrepo.workshop import Source, Workshop, make_workshop
+from alluvium_like.sandbox.attached import run_attached
 from alluvium_like.sandbox.box import Access, Box, Mount
 from alluvium_like.sandbox.cgroup import enforced
-from alluvium_like.sandbox.run import run_attached
 from alluvium_like.stages.boxes import Boxes, make_home
 from alluvium_like.stages.dispatch.worker import adapter_of, environment_of, worker_of
 from alluvium_like.store.reader import StoreReader

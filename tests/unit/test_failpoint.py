@@ -46,6 +46,7 @@ PRIMITIVES = {
 OUTSIDE = {
     *("agents/patches.py", "surface/launch.py"),
     *("surface/agents.py", "surface/trial_run.py"),
+    *("sandbox/attached.py", "sandbox/inside.py"),
 }
 
 

@@ -26,6 +26,7 @@ from alluvium_like.guarded import own_path, place
 from alluvium_like.lifecycle import PARKING, AgentOutcome, Ending
 from alluvium_like.log import get_logger
 from alluvium_like.place import Place
+from alluvium_like.stages.boxes import drop_caches
 from alluvium_like.stages.dispatch.prepare import Prepared, prepare
 from alluvium_like.stages.dispatch.running import Running
 from alluvium_like.stages.dispatch.tampering import Given, look_after, look_before
@@ -79,6 +80,8 @@ async def _run_and_look(
     task = replace(task, input_seal=given.seal)
     end, fared = await _run(parts, task, prepared, request)
     process_gone()
+    if prepared.box is not None:
+        await _drop_caches(parts, task)
     if end.ending is Ending.EXITED:
         end = await _excused(parts, end)
     work = None
@@ -122,6 +125,14 @@ async def _make_ready(
         await _clear_away(parts, parts.workshop(task.id), whole=False)
         return Seen(agent, end, NOT_RUN, given)
     return prepared, home, given
+
+
+async def _drop_caches(parts: Parts, task: Task) -> None:
+    folder = parts.workspace.task(task.id)
+    try:
+        await anyio.to_thread.run_sync(drop_caches, folder, parts.workspace.trash)
+    except OSError as error:  # they stay where they are, and harm nobody
+        log.warning("caches_not_dropped", why=str(error))
 
 
 async def _read_words(parts: Parts, task: Task) -> tuple[ClaimRead, str | None]:
