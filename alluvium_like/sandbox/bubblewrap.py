@@ -29,6 +29,7 @@ _OF_THE_KERNEL: Final = (
 )
 """What of /proc is the whole machine's. bubblewrap covers it for ordinary users only: it asks if
 the folder can be written, and root may write what is in it, such as sys/kernel/core_pattern."""
+_RESOLVER: Final = Path("/etc/resolv.conf")
 _NAMESPACES: Final = (
     *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
     *("--disable-userns", "--die-with-parent", "--cap-drop", "ALL"),
@@ -102,8 +103,10 @@ def _places(box: Box) -> Iterator[str]:
         if (Path("/proc") / name).exists():
             yield from ("--ro-bind", f"/proc/{name}", f"/proc/{name}")
     shut = ["/"]
-    private = [Mount.of(path, Access.EMPTY) for path in _TMP]
-    for mount in box.with_mounts(private).ordered:
+    more = [Mount.of(path, Access.EMPTY) for path in _TMP]
+    if box.network == "full" and _RESOLVER.exists():  # often a link to where no box looks
+        more.append(Mount.of(_RESOLVER.resolve()))
+    for mount in box.with_mounts(more).ordered:
         place, source = os.fspath(mount.place), os.fspath(mount.source)
         match mount.access:
             case Access.READ:

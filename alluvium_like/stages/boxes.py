@@ -77,7 +77,7 @@ class Boxes:
         changes = {"HOME": str(home), "TMPDIR": _TMP}
         hosts = sandbox.hosts
         mounts = [
-            *self._base(sandbox, home),
+            *self._base(sandbox, home, environment),
             Mount.of(folder.input),
             Mount.of(folder.agent, Access.WRITE),
             *_of_workshop(workshop, source),
@@ -119,7 +119,7 @@ class Boxes:
             home = Path("/nonexistent")
         mounts = (
             Mount.of(home, Access.EMPTY),
-            *self._base(sandbox, home),
+            *self._base(sandbox, home, self._environment),
             *_of_workshop(workshop, source),
         )
         return Box(mounts, network, sandbox.hosts, limits_of(sandbox), {"TMPDIR": _TMP})
@@ -134,10 +134,12 @@ class Boxes:
         mounts = (*self._machine, Mount.of(workshop.git_dir), Mount.of(objects))
         return around(Box(mounts, "loopback"), workshop.git_dir)
 
-    def _base(self, sandbox: Sandbox, home: Path) -> Iterator[Mount]:
+    def _base(
+        self, sandbox: Sandbox, home: Path, environment: Mapping[str, str]
+    ) -> Iterator[Mount]:
         """Yield what every box shows: the machine, this program, tools, what the owner names."""
         yield from self._machine
-        yield from tool_mounts(self._environment)
+        yield from tool_mounts(environment)
         yield from _named(sandbox.readable, Access.READ, home)
         yield from _named(sandbox.writable, Access.WRITE, home)
         yield Mount.of(self._workspace.root, Access.HIDDEN)
