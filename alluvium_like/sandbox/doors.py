@@ -5,6 +5,7 @@ endpoint of the machine that may be reached; a second one says why the program c
 """
 
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from typing import Final
@@ -54,24 +55,33 @@ class Doors:
     async def serve(self) -> None:
         """Wait for the helper, and serve its sockets until cancelled."""
         async with anyio.create_task_group() as group:
-            while True:
+            going_on = True
+            while going_on:
                 await anyio.wait_readable(self._report)
-                data, found, _, _ = socket.recv_fds(self._report, _MESSAGE_BYTES, _MOST_DOORS)
-                sockets = [socket.socket(fileno=each) for each in found]
-                if data.startswith(inside.READY):
-                    self._ready = True
-                    opened = map(int, data.removeprefix(inside.READY).split())
-                    doors = dict(zip(opened, sockets, strict=True))
-                    if proxy := doors.pop(self.proxy_port, None):
-                        forwards = {self._forwarded[port]: door for port, door in doors.items()}
-                        group.start_soon(self._egress.serve, proxy, forwards)
-                elif data:
-                    self._refusal = data.decode(errors="replace")
-                else:  # the program runs, or there is none
-                    return
+                going_on, doors = self._take()
+                if proxy := doors.pop(self.proxy_port, None):
+                    forwards = {self._forwarded[port]: door for port, door in doors.items()}
+                    group.start_soon(self._egress.serve, proxy, forwards)
+
+    def _take(self) -> tuple[bool, dict[int, socket.socket]]:
+        """Take in one message; return whether another may come, and the sockets by their ports."""
+        data, found, _, _ = socket.recv_fds(self._report, _MESSAGE_BYTES, _MOST_DOORS)
+        sockets = [socket.socket(fileno=each) for each in found]
+        if data.startswith(inside.READY):
+            self._ready = True
+            opened = map(int, data.removeprefix(inside.READY).split())
+            return True, dict(zip(opened, sockets, strict=True))
+        self._refusal = data.decode(errors="replace") or self._refusal
+        return bool(data), {}  # with nothing in it: the program runs, or there is none
 
     def judged(self, end: RunEnd) -> RunEnd:
         """Return the end of a run as it would be told without a box."""
+        with suppress(BlockingIOError):  # a program that ends at once may be over before we look
+            going_on = not self._refusal
+            while going_on:
+                going_on, left = self._take()
+                for door in left.values():
+                    door.close()
         if end.ending is not Ending.EXITED or (self._ready and not self._refusal):
             return end
         reason = self._refusal or "its box could not be made; stderr says why"
