@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from alluvium_like.agents.adapters.reach import Reach
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import Event, Usage
 from alluvium_like.config.agents import Profile
@@ -156,7 +157,7 @@ def dollars(told: object) -> float | None:
     return float(told) if 0 <= told <= _MOST_DOLLARS else None
 
 
-class Adapter(ABC):
+class Adapter(Reach, ABC):
     """One agent program. `proven`: it was run, and the tests run it."""
 
     name: ClassVar[str]
@@ -168,8 +169,6 @@ class Adapter(ABC):
     """Variables of which one lets it log in."""
     login_files: ClassVar[tuple[str, ...]] = ()
     """Files below the home folder that an earlier login leaves."""
-    folder_variable: ClassVar[str] = ""
-    """Variable that names another folder for these files."""
     version_arguments: ClassVar[tuple[str, ...]] = ("--version",)
     """With these it prints its version, and does nothing else; empty: nobody asks it."""
     costs_at_end: ClassVar[bool] = False

@@ -10,7 +10,7 @@ asks again, an hour if the provider says so, only its log on the standard error 
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from alluvium_like.agents.adapters.base import (
     Told,
     option,
 )
+from alluvium_like.agents.adapters.codex_settings import hosts_asked
 from alluvium_like.agents.adapters.rollout import Rollout, usage_of
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import (
@@ -59,6 +60,7 @@ class Codex(Adapter):
     resumes = True
     key_variables = ("CODEX_API_KEY",)
     login_files = (".codex/auth.json", ".codex/config.toml")
+    home = (".codex",)
     folder_variable = "CODEX_HOME"
 
     def invoke(self, call: Call) -> Invocation:
@@ -80,6 +82,12 @@ class Codex(Adapter):
     def reader(self, call: Call) -> Reader:
         """Read threads, items and turns."""
         return _Reader(call)
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Ask its settings which provider is meant."""
+        return hosts_asked(environment, arguments)
 
     def holds_login(self, file: Path, environment: Mapping[str, str]) -> bool:
         """Look which provider the settings name, too: it may have a key of its own."""
