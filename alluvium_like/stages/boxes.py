@@ -83,7 +83,8 @@ class Boxes:
             *_of_workshop(workshop, source),
         ]
         if adapter is not None:
-            hosts = tuple(dict.fromkeys((*hosts, *adapter.hosts(environment))))
+            needed = adapter.hosts(environment, profile.arguments, profile.model)
+            hosts = tuple(dict.fromkeys((*hosts, *needed)))
             mounts += _of_person(adapter, environment, home)
             if environment.get(adapter.folder_variable):
                 changes[adapter.folder_variable] = str(home / adapter.own_folder)

@@ -10,7 +10,7 @@ asks again, an hour if the provider says so, only its log on the standard error 
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from alluvium_like.agents.adapters.base import (
     Told,
     option,
 )
+from alluvium_like.agents.adapters.codex_settings import hosts_asked
 from alluvium_like.agents.adapters.rollout import Rollout, usage_of
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import (
@@ -92,6 +93,12 @@ class Codex(Adapter):
     def reader(self, call: Call) -> Reader:
         """Read threads, items and turns."""
         return _Reader(call)
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Ask its settings which provider is meant."""
+        return hosts_asked(environment, arguments)
 
     def holds_login(self, file: Path, environment: Mapping[str, str]) -> bool:
         """Look which provider the settings name, too: it may have a key of its own."""
