@@ -83,9 +83,12 @@ class Box:
 
 def _says_the_same(inner: Mount, outer: Mount) -> bool:
     """Tell whether the outer of two mounts shows the same at the place of the inner one."""
+    shown = outer.source / inner.place.relative_to(outer.place)
+    if inner.access is Access.LINK:  # a link of the machine, which is there as it is
+        return outer.access in (Access.READ, Access.WRITE) and shown == inner.place
     if inner.access is not outer.access or inner.access not in (Access.READ, Access.WRITE):
         return False
-    return outer.source / inner.place.relative_to(outer.place) == inner.source
+    return shown == inner.source
 
 
 SYSTEM: Final = tuple(

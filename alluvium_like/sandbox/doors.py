@@ -74,8 +74,8 @@ class Doors:
         self._refusal = data.decode(errors="replace") or self._refusal
         return bool(data), {}  # with nothing in it: the program runs, or there is none
 
-    def judged(self, end: RunEnd) -> RunEnd:
-        """Return the end of a run as it would be told without a box."""
+    def judged(self, end: RunEnd, said: str) -> RunEnd:
+        """Return the end of a run as it would be told without a box; `said` last on its stderr."""
         with suppress(BlockingIOError):  # a program that ends at once may be over before we look
             going_on = not self._refusal
             while going_on:
@@ -84,5 +84,5 @@ class Doors:
                     door.close()
         if end.ending is not Ending.EXITED or (self._ready and not self._refusal):
             return end
-        reason = self._refusal or "its box could not be made; stderr says why"
+        reason = self._refusal or f"its box could not be made: {said or 'it does not say why'}"
         return replace(end, ending=Ending.NOT_STARTED, exit_code=None, reason=reason)

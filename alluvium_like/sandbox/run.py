@@ -5,22 +5,27 @@ listening sockets and then becomes the program; what keeps the box or the progra
 an ending as everywhere, and never a run without the box.
 """
 
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
+from alluvium_like.lifecycle import Ending
 from alluvium_like.sandbox.box import Box
 from alluvium_like.sandbox.bubblewrap import enclosed
 from alluvium_like.sandbox.cgroup import Group
 from alluvium_like.sandbox.doors import Doors
 from alluvium_like.sandbox.egress import OnRefused
 
+_TAIL_BYTES: Final = 4096
 OnStarted = Callable[[ProcessIdentity], Awaitable[None]]
 
 
@@ -60,7 +65,19 @@ async def run_in_box(
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(group.remove)
-        return doors.judged(end)
+        if end.ending is not Ending.EXITED or not end.exit_code:
+            return doors.judged(end, "")
+        return doors.judged(end, await anyio.to_thread.run_sync(_last_line, spec.stderr_path))
+
+
+def _last_line(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(os.fstat(stream.fileno()).st_size - _TAIL_BYTES, 0))
+            lines = stream.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 async def _run(

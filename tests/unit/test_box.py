@@ -41,6 +41,9 @@ def test_a_mount_that_shows_what_is_there_already_is_left_out() -> None:
     elsewhere = Mount(B, Access.READ, Path("/c"))
     assert Box((Mount.of(A), elsewhere)).ordered == [Mount.of(A), elsewhere]
     # What is hidden in between has to be shown again.
+    link = Mount(B / "link", Access.LINK, Path("there"))
+    assert Box((Mount.of(A), link)).ordered == [Mount.of(A)]
+    assert Box((Mount(A, Access.READ, Path("/c")), link)).ordered[1:] == [link]
     hidden, deep = Mount.of(B, Access.HIDDEN), Mount.of(B / "c")
     assert Box((Mount.of(A), hidden, deep)).ordered == [Mount.of(A), hidden, deep]
 
