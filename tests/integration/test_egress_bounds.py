@@ -11,7 +11,19 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.abc import SocketAttribute, SocketStream
 from blockbuster import blockbuster_ctx
-from egress_bed import ESTABLISHED, OK, PUBLIC, World, all_of, connect, echo, said, served, tunnel
+from egress_bed import (
+    ESTABLISHED,
+    OK,
+    PUBLIC,
+    World,
+    all_of,
+    connect,
+    echo,
+    get,
+    said,
+    served,
+    tunnel,
+)
 
 from alluvium_like.config.hosts import parse_host
 from alluvium_like.sandbox.egress import Bounds
@@ -51,9 +63,15 @@ async def test_a_head_has_an_end(world: World) -> None:
         await link.send(f"GET http://{OK}/ HTTP/1.1\r\nHost: {OK}\r\n".encode())
         for number in range(70):
             await link.send(b"X-%d: %b\r\n" % (number, b"x" * 1000))
-        await link.send(b"\r\n")
         assert (await all_of(link)).startswith(b"HTTP/1.1 431 ")
     assert world.looked_up == []
+
+
+async def test_a_head_that_comes_at_once_may_be_no_longer(world: World) -> None:
+    async with world.egress(OK, bounds=Bounds(head_bytes=len(get(f"http://{OK}/")))) as port:
+        assert b" 502 " in await said(port, get(f"http://{OK}/"))
+        assert b" 502 " in await said(port, get(f"http://{OK}/") + b"a body does not count")
+        assert b" 431 " in await said(port, get(f"http://{OK}/x"))
 
 
 async def test_a_silent_half_of_a_connection_has_an_end(world: World) -> None:
