@@ -1,10 +1,12 @@
 """The way out of a box: what it takes at most, and who misbehaves harms nobody else."""
 
+import errno
 import resource
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -171,3 +173,26 @@ async def test_a_socket_that_is_shut_down_inside_ends_alone(world: World) -> Non
             await wait_all_tasks_blocked()
             async with await tunnel(port, str(host)):
                 pass
+
+
+class Exhausted(socket.socket):
+    """A listening socket of a process that has no descriptor left, a few times."""
+
+    errors: ClassVar = [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EAGAIN]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.errors:
+            raise OSError(self.errors.pop(), "no")
+        return super().accept()
+
+
+async def test_who_comes_waits_while_no_descriptor_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Exhausted()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    monkeypatch.setattr(socket, "create_server", lambda *_, **__: listener)
+    async with world.egress(bounds=Bounds(connections=1)) as port:
+        assert b" 403 " in await said(port, connect(f"{OK}:443"))
+    assert Exhausted.errors == []
