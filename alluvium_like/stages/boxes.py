@@ -8,7 +8,7 @@ but what is named and what an agent needs to log in.
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -92,16 +92,18 @@ class Boxes:
         return Box(tuple(mounts), sandbox.network, hosts, limits_of(sandbox), changes)
 
     def with_program(
-        self, box: Box, argv: Sequence[str], named: Iterable[str], environment: Mapping[str, str]
+        self, box: Box, program: str, named: Sequence[str], environment: Mapping[str, str]
     ) -> Box:
-        """Return a box that shows the program of a command line, and the paths that are `named`.
+        """Return a box that shows a program, that of a person's own words, and the paths in these.
 
         What would show the workspace, or all of a home folder, is not shown for being named.
         """
-        words = [argv[0], *(word for word in named if self._may_be_shown(Path(word)))]
+        words = [*named[:1], *(word for word in named[1:] if self._may_be_shown(Path(word)))]
         cwd = Path(environment.get("ALLUVIUM_WORKTREE") or self._workspace.root)
         own = {mount.place for mount in box.mounts}
-        found = program_mounts(words, environment, cwd)
+        found = [
+            each for line in ([program], words) for each in program_mounts(line, environment, cwd)
+        ]
         return box.with_mounts(mount for mount in found if mount.place not in own)
 
     def of_tree(

@@ -165,7 +165,7 @@ def _place_of(workspace: Workspace, part: str) -> _Place:
         program = (
             worker.adapter.program_line(worker.call) if worker.adapter else tuple(worker.named)
         )
-        box = boxes.with_program(box, program, worker.named, environment)
+        box = boxes.with_program(box, program[0], worker.named, environment)
     return _Place(config, boxes, task, agent, profile, workshop, environment, box)
 
 
