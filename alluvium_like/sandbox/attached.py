@@ -1,5 +1,6 @@
 """A program of a person's in a box, on their terminal: for `sandbox shell`, not for the daemon."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import anyio.to_thread
 
 from alluvium_like.sandbox.box import Box
 from alluvium_like.sandbox.bubblewrap import enclosed
+from alluvium_like.sandbox.calls import opened_filter
 from alluvium_like.sandbox.doors import Doors
 from alluvium_like.sandbox.egress import OnRefused
 
@@ -31,12 +33,13 @@ async def run_attached(
         return await _attended(child)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
-    with ours, theirs:
+    with ours, theirs, opened_filter() as calls:
         doors = Doors(box, ours, on_refused)
         child = subprocess.Popen(  # noqa: ASYNC220 - of this thread, which lasts, and has no other work
-            enclosed(box, argv, cwd, theirs.fileno(), doors.ports),
+            enclosed(box, argv, cwd, theirs.fileno(), doors.ports, calls),
+            cwd=os.sep,
             env={**environment, **box.environment, **doors.environment},
-            pass_fds=[theirs.fileno()],
+            pass_fds=[each for each in (theirs.fileno(), calls) if each >= 0],
         )
         theirs.close()
         async with anyio.create_task_group() as serving:

@@ -18,6 +18,7 @@ from typing import Final
 from alluvium_like.failpoint import step
 from alluvium_like.sandbox import inside
 from alluvium_like.sandbox.box import Access, Box, Limits, Mount, system_mounts
+from alluvium_like.sandbox.calls import opened_filter
 from alluvium_like.sandbox.programs import PYTHON, own_mounts
 
 PROGRAM: Final = "bwrap"
@@ -38,27 +39,29 @@ _PROBE_SECONDS: Final = 20.0
 
 
 def enclosed(
-    box: Box, argv: Sequence[str], cwd: Path, report: int, ports: Sequence[int]
+    box: Box, argv: Sequence[str], cwd: Path, report: int, ports: Sequence[int], calls: int = -1
 ) -> list[str]:
     """Return the command line that runs `argv` in a box.
 
     `report`: the descriptor on which the helper in the box tells that it is there, with a listening
-    socket for each of the `ports` of the box's own loopback, and what it could not run.
+    socket for each of the `ports` of the box's own loopback, and what it could not run. `calls`:
+    the one from which bubblewrap reads which system calls are refused.
     """
     return [
-        *around(box, cwd),
+        *around(box, cwd, calls),
         *(os.fspath(PYTHON), "-I", "-S", "-B", inside.__file__),
         *(str(report), _resource_limits(box.limits), " ".join(map(str, ports))),
         *argv,
     ]
 
 
-def around(box: Box, cwd: Path) -> list[str]:
+def around(box: Box, cwd: Path, calls: int = -1) -> list[str]:
     """Return the command line that runs what is put behind it in a box, without its limits."""
     return [
         *_outside(box),
         *_NAMESPACES,
         *(["--unshare-net"] if box.network in ("loopback", "allow") else []),
+        *(["--seccomp", str(calls)] if calls >= 0 else []),
         *_places(box),
         *("--chdir", os.fspath(cwd), "--"),
     ]
@@ -72,9 +75,10 @@ def find_problem() -> str:
         return f"bubblewrap is not there: {INSTALL}"
     box = Box((*system_mounts(), *own_mounts()), network="loopback")
     try:
-        with step("box.probe"):
+        with step("box.probe"), opened_filter() as calls:
             done = subprocess.run(
-                enclosed(box, ["true"], Path(os.sep), -1, ()),
+                enclosed(box, ["true"], Path(os.sep), -1, (), calls),
+                pass_fds=[calls] if calls >= 0 else [],
                 capture_output=True,
                 text=True,
                 env={"PATH": os.environ.get("PATH", os.defpath)},
@@ -94,7 +98,8 @@ def _outside(box: Box) -> list[str]:
     program = shutil.which(PROGRAM) or PROGRAM
     if box.network != "none":
         return [program]
-    return ["unshare", "--user", "--map-current-user", "--net", "--", program]
+    apart = shutil.which("unshare") or "unshare"
+    return [apart, "--user", "--map-current-user", "--net", "--", program]
 
 
 def _places(box: Box) -> Iterator[str]:
@@ -102,7 +107,7 @@ def _places(box: Box) -> Iterator[str]:
     for name in _OF_THE_KERNEL:  # the owner of these files needs no capability to write them
         if (Path("/proc") / name).exists():
             yield from ("--ro-bind", f"/proc/{name}", f"/proc/{name}")
-    shut = ["/"]
+    shut = ["/", "/dev"]  # which lie in memory, and would hold whatever is put there
     more = [Mount.of(path, Access.EMPTY) for path in _TMP]
     if box.network == "full" and _RESOLVER.exists():  # often a link to where no box looks
         more.append(Mount.of(_RESOLVER.resolve()))

@@ -21,6 +21,9 @@ _MANAGERS: Final = (
 )
 """Folders below a home in which tools are installed, and nothing secret."""
 _CARGO: Final = ".cargo/bin"  # beside it lies the key of the registry
+_SHARED: Final = ".local"  # as the home folder itself, which may be one of npm: keys lie there, too
+_PARTS: Final = ("bin", "include", "lib", "lib64", "libexec")
+"""What of an installation is programs, and nothing of a person's."""
 PACKAGE: Final = Path(alluvium_like.__file__).parent
 PYTHON: Final = Path(os.path.realpath(sys.executable))
 """The interpreter of the daemon, beneath its virtual environment."""
@@ -63,8 +66,10 @@ def _of_tools(folder: Path, home: Path) -> Iterator[Mount]:
             return
     if folder == home / _CARGO and (home / ".rustup").is_dir():
         yield Mount.of(home / ".rustup")
-    prefix = _prefix_of(folder)
-    yield Mount.of(prefix or folder)
+    if prefix := _prefix_of(folder):
+        yield from _installed_in(prefix)
+    else:
+        yield Mount.of(folder)
 
 
 def _of_program(word: str, search: str, cwd: Path) -> Iterator[Mount]:
@@ -80,7 +85,7 @@ def _of_program(word: str, search: str, cwd: Path) -> Iterator[Mount]:
         if not _is_system(path):
             yield Mount(path, Access.LINK, path.readlink())
         path = Path(os.path.normpath(path.parent / path.readlink()))
-    if path.is_file() and not _is_system(path):
+    if os.path.isfile(path) and not _is_system(path):  # noqa: PTH113 - false also where it is shut
         yield Mount.of(path)
     yield from _of_interpreter(path, search, cwd)
 
@@ -94,12 +99,21 @@ def _around(path: Path) -> Iterator[Mount]:
         yield Mount.of(modules[-1])
     for folder in path.parents:
         settings = folder / "pyvenv.cfg"
-        if settings.is_file():
-            yield Mount.of(folder)
+        if os.path.isfile(settings):  # noqa: PTH113
+            yield from _installed_in(folder)
             yield from _base_of(settings)
             return
     if prefix := _prefix_of(path.parent):
+        yield from _installed_in(prefix)
+
+
+def _installed_in(prefix: Path) -> Iterator[Mount]:
+    """Yield an installation; of one that shares its folder with what a person keeps, its parts."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - there may be none
+    if prefix.name != _SHARED and not home.is_relative_to(prefix):
         yield Mount.of(prefix)
+        return
+    yield from (Mount.of(prefix / name) for name in _PARTS if (prefix / name).is_dir())
 
 
 def _base_of(settings: Path) -> Iterator[Mount]:
@@ -109,7 +123,7 @@ def _base_of(settings: Path) -> Iterator[Mount]:
         if key.strip() == "home" and value.strip():
             base = Path(os.path.realpath(value.strip()))
             if not _is_system(base):
-                yield Mount.of(_prefix_of(base) or base)
+                yield from _installed_in(_prefix_of(base) or base)
 
 
 def _prefix_of(folder: Path) -> Path | None:
@@ -117,7 +131,9 @@ def _prefix_of(folder: Path) -> Path | None:
     prefix, library = folder.parent, folder.parent / "lib"
     if folder.name != "bin" or prefix == Path(os.sep):
         return None
-    if (library / "node_modules").is_dir() or any(library.glob("python3*")):
+    programs_of_git = prefix / "libexec" / "git-core"
+    modules = library / "node_modules"
+    if any(map(os.path.isdir, (programs_of_git, modules))) or any(library.glob("python3*")):
         return prefix
     return None
 

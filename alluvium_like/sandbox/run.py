@@ -21,6 +21,7 @@ from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_su
 from alluvium_like.lifecycle import Ending
 from alluvium_like.sandbox.box import Box
 from alluvium_like.sandbox.bubblewrap import enclosed
+from alluvium_like.sandbox.calls import opened_filter
 from alluvium_like.sandbox.cgroup import Group
 from alluvium_like.sandbox.doors import Doors
 from alluvium_like.sandbox.egress import OnRefused
@@ -49,16 +50,18 @@ async def run_in_box(
         opened.callback(ours.close)
         opened.callback(theirs.close)
         doors = Doors(box, ours, on_refused)
+        calls = opened.enter_context(opened_filter())
         group = await anyio.to_thread.run_sync(Group.make, box.limits, str(spec.marker))
         try:
             argv = await anyio.to_thread.run_sync(
-                enclosed, box, spec.argv, spec.cwd, theirs.fileno(), doors.ports
+                enclosed, box, spec.argv, spec.cwd, theirs.fileno(), doors.ports, calls
             )
             spec = replace(
                 spec,
                 argv=group.entered(argv),
+                cwd=Path(os.sep),  # not where what makes the box could find what an agent wrote
                 environment={**spec.environment, **box.environment, **doors.environment},
-                inherit=(theirs.fileno(),),
+                inherit=tuple(each for each in (theirs.fileno(), calls) if each >= 0),
                 enclosing=True,
             )
             end = await _run(spec, doors, theirs, on_started, stop)

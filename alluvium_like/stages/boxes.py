@@ -38,7 +38,8 @@ class Boxes:
         """Look what can be done here. Blocks for some 30 ms."""
         self._workspace = workspace
         self._environment = dict(os.environ)
-        self._machine = (*system_mounts(), *own_mounts())
+        git = program_mounts(["git"], self._environment, Path(os.sep))
+        self._machine = (*system_mounts(), *own_mounts(), *git)
         self.problem = find_problem()
 
     def require(self, config: Config) -> None:
@@ -98,13 +99,21 @@ class Boxes:
 
         What would show the workspace, or all of a home folder, is not shown for being named.
         """
-        words = [*named[:1], *(word for word in named[1:] if self._may_be_shown(Path(word)))]
         cwd = Path(environment.get("ALLUVIUM_WORKTREE") or self._workspace.root)
+        words = [word for word in named[1:] if self._may_be_shown(Path(word))]
         own = {mount.place for mount in box.mounts}
         found = [
-            each for line in ([program], words) for each in program_mounts(line, environment, cwd)
+            *program_mounts([self._trusted(program, cwd)], environment, cwd),
+            *program_mounts([self._trusted("".join(named[:1]), cwd), *words], environment, cwd),
         ]
         return box.with_mounts(mount for mount in found if mount.place not in own)
+
+    def _trusted(self, program: str, cwd: Path) -> str:
+        """Return a program, "" for one that lies where agents write: it is there anyway, and says
+        what they like of its needs.
+        """
+        where = Path(os.path.normpath(cwd / program))
+        return "" if os.sep in program and self._is_private(where) else program
 
     def of_tree(
         self,
@@ -155,8 +164,12 @@ class Boxes:
         real = Path(os.path.realpath(path))
         if any(each.is_relative_to(real) for each in (workspace.root, home)):
             return False
-        private = (workspace.state, *workspace.folders)
-        return not any(real.is_relative_to(folder) for folder in private)
+        # Both: a link that an agent committed leads wherever it likes.
+        return not any(map(self._is_private, (real, Path(os.path.normpath(path)))))
+
+    def _is_private(self, path: Path) -> bool:
+        private = (self._workspace.state, *self._workspace.folders)
+        return any(path.is_relative_to(folder) for folder in private)
 
 
 def modes_of(config: Config) -> set[Mode]:

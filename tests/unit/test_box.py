@@ -148,4 +148,5 @@ def test_only_the_full_network_is_that_of_the_machine(network: str, own: bool) -
 
 def test_no_network_has_not_even_a_loopback() -> None:
     words = enclosed(Box((), "none"), ["true"], Path(os.sep), -1, ())
-    assert words[:5] == ["unshare", "--user", "--map-current-user", "--net", "--"]
+    assert Path(words[0]).name == "unshare"
+    assert words[1:5] == ["--user", "--map-current-user", "--net", "--"]

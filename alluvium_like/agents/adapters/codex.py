@@ -71,17 +71,13 @@ class Codex(Adapter):
     folder_variable = "CODEX_HOME"
 
     def invoke(self, call: Call) -> Invocation:
-        """Run it in its sandbox, which may write the worktree and the agent's folder.
-
-        In a box of ours it has none: that one cannot be made inside of ours.
-        """
-        mode = "danger-full-access" if call.boxed else "workspace-write"
+        """Run it in its sandbox, which may write the worktree and the agent's folder."""
         roots = json.dumps([str(call.home.parent)], ensure_ascii=False)
         return Invocation(
             (
                 *("exec", *(("resume",) if call.session else ())),
                 *("--json", "--skip-git-repo-check", *_QUIET),
-                *("-c", f'sandbox_mode="{mode}"'),
+                *("-c", f'sandbox_mode="{sandbox_mode(call)}"'),
                 *("-c", f"sandbox_workspace_write.writable_roots={roots}"),
                 *option("-m", call.model),
                 *(*call.arguments, *((call.session,) if call.session else ()), "-"),
@@ -105,6 +101,11 @@ class Codex(Adapter):
         if file.name == "config.toml":
             return bool(environment.get(_key_of_provider(file)))
         return super().holds_login(file, environment)
+
+
+def sandbox_mode(call: Call) -> str:
+    """Return the mode of its own sandbox, which cannot be made inside of a box of ours."""
+    return "danger-full-access" if call.boxed else "workspace-write"
 
 
 class _Reader(JsonReader):
