@@ -44,9 +44,9 @@ def test_a_new_workspace_sets_only_what_was_chosen() -> None:
         "agent": {"command": ["x", 'a "b"\\\n']},
         "budget": {},
         "setup": {},
-        "sandbox": {},
         "integration": {"base_branch": "trunk"},
         "git": {},
+        "sandbox": {},
         "safety": {},
         "retention": {},
     }
