@@ -6,9 +6,13 @@ from bed import Bed
 
 
 @pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bed]:
-    """A workspace that is not made yet; its daemon is stopped at the end."""
-    bed = Bed(tmp_path / "ws")
+def bed(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """A workspace that is not made yet; its daemon is stopped at the end.
+
+    Of a test that is marked `unboxed` no agent, set-up or test has a box.
+    """
+    unboxed = request.node.get_closest_marker("unboxed") is not None
+    bed = Bed(tmp_path / "ws", unboxed=unboxed)
     yield bed
     if (bed.root / ".alluvium").exists():
         bed.stop()

@@ -45,13 +45,18 @@ def measure(folder: Path, tasks: int, test_seconds: float) -> dict[str, object]:
 def _drain(
     root: Path, tasks: int, test_seconds: float, bad: frozenset[int], parallel: int
 ) -> dict[str, object]:
-    runs = root / "runs"
+    open_to_tests = root.with_name(f"{root.name}-open")
+    open_to_tests.mkdir()
+    runs = open_to_tests / "runs"
     integration: dict[str, object] = {
         "run_tests": [TEST.format(runs=runs, seconds=test_seconds)],
         "max_revision_rounds": 0,
         "parallel_tests": parallel,
     }
-    waiting = {"integration": {**integration, "enabled": False}}
+    waiting: dict[str, dict[str, object]] = {
+        "integration": {**integration, "enabled": False},
+        "sandbox": {"writable": [str(open_to_tests)]},
+    }
     with daemon(root, AGENT, settings=waiting) as running:
         running.drop(tasks, lambda number: "bad" if number in bad else "good")
         running.wait_until(tasks, lambda task: task.state is State.WORKER_DONE)

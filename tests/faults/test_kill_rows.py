@@ -182,7 +182,7 @@ def test_an_agent_does_not_outlive_the_next_start_and_its_attempt_does_not_count
     life.start()
     life.until(lambda _: life.is_ready())
     assert [process.alive() for process in run] == [False, False]
-    (life.bed.folder("t") / "go").touch()
+    life.bed.release("t")
     life.live()
     life.assert_landed_once()
     assert life.verdicts() == [LOST, DONE]

@@ -45,7 +45,7 @@ def test_without_descriptors_nothing_is_lost_or_misread_and_then_it_goes_on(bed:
     bed.drop("asks")
     bed.wait_for("asks", "running")
     bed.wait_for_file(bed.folder("asks") / ".agent" / "outputs" / "agent")
-    go = bed.folder("asks") / "go"
+    go = bed.folder("asks") / ".agent" / "go"
     with (
         socket.socket(socket.AF_UNIX) as link,
         reachable(bed.root / ".alluvium/control.sock") as at,
@@ -107,7 +107,7 @@ def test_without_processes_and_threads_it_waits_and_then_goes_on(users_bed: Bed)
     bed.wait_for("t", "running")
     bed.wait_for_file(bed.folder("t") / ".agent" / "outputs" / "agent")
     with limited(pid, "nproc", 1, *AS_USER):
-        (bed.folder("t") / "go").touch()
+        bed.release("t")
         bed.drop("later")
         wait_until_told(bed, "processes")
         bed.set_agent(COMMIT)

@@ -36,7 +36,7 @@ def test_while_the_store_is_locked_nothing_is_lost_and_then_it_goes_on(bed: Bed)
     bed.wait_for("t", "running")
     with closing(sqlite3.connect(database(bed), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        (bed.folder("t") / "go").touch()
+        bed.release("t")
         bed.drop("later")
         wait_until_told(bed, "store", "database is locked")
         assert bed.task("t")["state"] == "running"

@@ -11,7 +11,7 @@ from bed import Bed
 from alluvium_like.store.reader import StoreReader
 
 READY = 'echo x > "$ALLUVIUM_AGENT_DIR/outputs/ready"'
-HELD_UP = f'{READY}; while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done'
+HELD_UP = f'{READY}; while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done'
 WORK = 'echo "$name" > "$ALLUVIUM_TASK_ID.txt"'
 FORGERIES: Mapping[str, tuple[str, str]] = {
     "rewritten": ('echo forged! > "$V/input/$v"', "input/rewritten"),
@@ -57,7 +57,7 @@ def findings(bed: Bed) -> list[tuple[str, str]]:
 
 
 def let(bed: Bed, name: str) -> None:
-    (bed.folder(name) / "go").touch()
+    bed.release(name)
 
 
 def wait_until_ready(bed: Bed, name: str) -> None:
@@ -135,7 +135,7 @@ def test_work_on_input_that_changed_under_its_agent_does_not_land(bed: Bed) -> N
 
 
 def test_a_forgery_is_named_by_verify_and_found_after_a_kill(bed: Bed) -> None:
-    deeds = to("good", f'echo forged > "$V/input/good"; rm "$ALLUVIUM_TASK_DIR/go"; {HELD_UP}')
+    deeds = to("good", f'echo forged > "$V/input/good"; rm "$ALLUVIUM_AGENT_DIR/go"; {HELD_UP}')
     bed.make(agent(deeds), config="[safety]\nmax_workers = 1")
     bed.start()
     drop(bed, "bad")

@@ -44,7 +44,7 @@ def reasons(bed: Bed) -> dict[str, str]:
 
 HELD = """
 echo started > "$ALLUVIUM_AGENT_DIR/outputs/started"
-while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
 """
 
 
@@ -58,7 +58,7 @@ def test_work_that_somebody_else_has_landed_is_put_to_a_person(bed: Bed, again: 
     bed.wait_for_file(started)
     task_id = bed.task("t")["id"]
     landed = bed.commit({"by-hand.txt": "x"}, f"by hand\n\nTask-Id: {task_id}")
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     task = bed.wait_for("t", "needs_human", "done")
     assert task["state"] == "needs_human"
     assert task["reason"] == f"main holds commit {landed[:12]}, which says that it is this task's"

@@ -149,7 +149,7 @@ def test_an_agent_that_fails_for_want_of_the_daemons_repository_is_not_blamed(
     witnesses(bed, "t", "agent")
     place, away = bed.root / ".alluvium" / name, bed.root.parent / "away"
     place.rename(away)
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     wait_until_told(bed, "folders", str(place))
     bed.wait(lambda: bed.task("t")["state"] == "queued", "not blamed")
     away.rename(place)
@@ -199,7 +199,7 @@ def test_a_task_whose_folder_was_moved_away_while_its_agent_ran_is_put_to_a_pers
     witnesses(bed, "t", "agent")
     folder, away = bed.folder("t"), bed.root.parent / "away"
     folder.rename(away)
-    (bed.root / "go").touch()
+    (bed.open / "go").touch()
     task = bed.wait_for("t", "needs_human", "done", "failed")
     assert task["state"] == "needs_human"
     assert f"tasks/{folder.name} was moved away, removed or replaced" in task["reason"]

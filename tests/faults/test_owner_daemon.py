@@ -11,7 +11,7 @@ cp "$ALLUVIUM_TASK_DIR"/input/* .
 git add -A
 git diff --cached --quiet || git commit -q -m "Add the work"
 """
-HOLD = 'while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done\n'
+HOLD = 'while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done\n'
 
 
 def names(bed: Bed, commit: str = "main") -> set[str]:
@@ -162,10 +162,10 @@ def test_a_history_that_is_replaced_takes_no_stage_by_surprise(bed: Bed) -> None
         {WORK}
         case $ALLUVIUM_TASK_ID in
             *-asks-*)
-                [ -e "$ALLUVIUM_TASK_DIR/asked" ] || echo why > "$ALLUVIUM_AGENT_DIR/needs_human.md"
-                touch "$ALLUVIUM_TASK_DIR/asked" ;;
+                [ -e "$ALLUVIUM_AGENT_DIR/asked" ] || echo why > "$ALLUVIUM_AGENT_DIR/needs_human.md"
+                touch "$ALLUVIUM_AGENT_DIR/asked" ;;
             *-runs-*)
-                touch "$ALLUVIUM_TASK_DIR/up"
+                touch "$ALLUVIUM_AGENT_DIR/up"
                 {HOLD} ;;
         esac
         """
@@ -183,7 +183,7 @@ def test_a_history_that_is_replaced_takes_no_stage_by_surprise(bed: Bed) -> None
     os.kill(pid := bed.json("status")["daemon"]["pid"], signal.SIGSTOP)
     tip = start_anew(bed, "fresh")
     os.kill(pid, signal.SIGCONT)
-    (bed.folder("runs") / "go").touch()
+    bed.release("runs")
     bed.cli("answer", bed.task("asks")["id"], "so")
     for name in ("runs", "asks", "lands"):
         task = bed.wait_for(name, "done", "failed")

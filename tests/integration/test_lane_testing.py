@@ -130,6 +130,7 @@ async def test_each_test_has_room_for_its_output_whatever_the_ones_before_it_pri
         runs=Live(),
         wakes=Wakes(),
         ports=Ports(),
+        boxes=SimpleNamespace(of_tree=lambda *_: None),
     )
     monkeypatch.setattr(trial, "set_up", nothing)
     gate = Gate.of(tuple(TestCommand(name=n, command=f"printf {n * 6}") for n in "ab"))

@@ -155,6 +155,7 @@ class Place:
         return (
             f"[agent]\ncommand = [{json.dumps(str(self.tools / 'agent'))}]\n"
             f"[safety]\nshutdown_grace_seconds = {grace}\ninbox_settle_seconds = 0\n"
+            f"[sandbox]\nwritable = [{json.dumps(str(self.tools / 'agent.fifo'))}]\n"
         )
 
     def hold_git(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import select
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import textwrap
 import time
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,25 @@ setsid setsid sh -c 'trap "" TERM
 """
 HOLD = """
 echo $$ > "$ALLUVIUM_AGENT_DIR/outputs/agent"
-while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
 """
 
 
 class Witness:
     """Tells whether one process lives, and never takes another with its number for it."""
+
+    @classmethod
+    def told(cls, number: int, mark: str) -> "Witness":
+        """Know a process by the number that it told, which is that of its box, and by a text in
+        its environment, such as the id of its task.
+        """
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with suppress(OSError):
+                (numbers,) = re.findall(r"^NSpid:(.*)$", status.read_text(), re.MULTILINE)
+                environment = (status.parent / "environ").read_bytes()
+                if int(numbers.split()[-1]) == number and mark.encode() in environment:
+                    return cls(int(status.parent.name))
+        raise ProcessLookupError(f"no process {number} of {mark}")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -57,12 +72,19 @@ class Witness:
 
 
 class Bed:
-    """One workspace at `root` with a script as its agent."""
+    """One workspace at `root` with a script as its agent.
+
+    Agents and tests run in a box where one can be made; what they share with each other and with
+    the test lies in `open`. Where `unboxed`, they have the rights of the daemon.
+    """
 
     patience = PATIENCE_SECONDS
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, unboxed: bool = False) -> None:
         self.root = root
+        self.unboxed = unboxed
+        self.open = root.parent / "open"
+        self.open.mkdir()
         self.home = root.parent / "home"
         self.home.mkdir()
         (self.home / ".gitconfig").write_text("[user]\n\tname = Owner\n\temail = owner@example\n")
@@ -136,7 +158,10 @@ class Bed:
             },
             "integration": {"base_branch": "main"},
             "safety": {"inbox_settle_seconds": 0, "shutdown_grace_seconds": 5},
+            "sandbox": {"writable": [str(self.open)]},
         }
+        if self.unboxed:
+            base["sandbox"] = {"mode": "none"}
         for table, keys in tomllib.loads(textwrap.dedent(more)).items():
             base.setdefault(table, {}).update(keys)
         (self.root / "config.toml").write_text(tomli_w.dumps(base))
@@ -187,6 +212,10 @@ class Bed:
         with StoreReader(self.root / ".alluvium" / "alluvium.db") as store:
             (found,) = [t for t in store.tasks() if t.name == name]
         return Workspace(self.root).task(found.id).root
+
+    def release(self, name: str) -> None:
+        """Let an agent of the task dropped as `name` go on that waits as `HOLD` does."""
+        (self.folder(name) / ".agent" / "go").touch()
 
     def wait(self, done: Callable[[], bool], what: str = "") -> None:
         """Wait for a condition, looking again whenever the daemon logs something."""
@@ -301,7 +330,7 @@ def witnesses(bed: Bed, name: str, *files: str) -> list[Witness]:
     found = []
     for file in files:
         bed.wait_for_file(outputs / file)
-        found.append(Witness(int((outputs / file).read_text())))
+        found.append(Witness.told(int((outputs / file).read_text()), item.parents[1].name))
         (outputs / file).unlink()
     return found
 

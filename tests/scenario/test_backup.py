@@ -105,7 +105,7 @@ def test_a_running_task_is_queued_again_and_the_old_agent_is_left_alone(
     bed.cli("backup", str(file), "--with-repo")
     new, _ = restore(bed, file)
     assert new.task("t")["state"] == "running"
-    (new.folder("t") / "go").touch()
+    new.release("t")
     new.cli("run-once")
     assert agent.alive(), "it is the old workspace's"
     task = new.task("t")

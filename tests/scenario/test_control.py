@@ -218,7 +218,7 @@ def test_reload_takes_up_all_or_nothing_and_counts_at_once(bed: Bed) -> None:
     bed.configure("[safety]\nmax_workers = 4\nshutdown_grace_seconds = 4")
     assert bed.cli("reload") == "changed, needs a restart: repo.path\n"
     for name in ("a", "b", "c", "d"):
-        (bed.folder(name) / "go").touch()
+        bed.release(name)
     assert bed.wait_until_idle() == {"done": 4}
     assert len(bed.landed_task_ids()) == 4
 
@@ -251,7 +251,7 @@ def test_the_log_is_printed_and_followed_until_the_task_rests(bed: Bed) -> None:
         """
         echo begun  # what is no whole line yet may be the half of a secret
         printf 'caf\\303'
-        while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+        while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         printf '\\251 \\033[31m\\n'; echo aside >&2; echo work > work.txt
         """,
         config='[integration]\nrun_tests = ["echo tested"]',
@@ -268,7 +268,7 @@ def test_the_log_is_printed_and_followed_until_the_task_rests(bed: Bed) -> None:
         bed.cli("status")  # takes a while, in which nothing is put out
         bed.cli("list")
         assert cpu_seconds(following.pid) - quiet < 0.15, "it waits, it does not spin"
-        (bed.folder("t") / "go").touch()
+        bed.release("t")
         followed = following.stdout.read()
         assert following.stderr.read() == ""
     assert following.returncode == 0

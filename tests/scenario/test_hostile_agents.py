@@ -122,7 +122,7 @@ def test_a_conflict_that_nobody_touched_is_not_concluded(bed: Bed) -> None:
         [ ! -e "$ALLUVIUM_AGENT_DIR/revision_request.md" ] || exit 0
         printf 'agent\\000' > f.bin
         echo ready > "$ALLUVIUM_AGENT_DIR/outputs/ready"
-        while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+        while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         """,
         config="[integration]\nmax_revision_rounds = 1",
     )
@@ -131,7 +131,7 @@ def test_a_conflict_that_nobody_touched_is_not_concluded(bed: Bed) -> None:
     bed.drop("t")
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "ready")
     bed.commit({"f.bin": "owner\0", "other": "more"})
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     assert bed.wait_for("t", "needs_human", "done")["state"] == "needs_human"
     assert bed.base_file("f.bin") == "owner\0"
 
@@ -144,7 +144,7 @@ def test_wide_conflict_markers_never_land(bed: Bed) -> None:
         fi
         echo agent > a.md
         echo ready > "$ALLUVIUM_AGENT_DIR/outputs/ready"
-        while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+        while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         """,
         config="[integration]\nmax_revision_rounds = 1",
     )
@@ -153,7 +153,7 @@ def test_wide_conflict_markers_never_land(bed: Bed) -> None:
     bed.drop("t")
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "ready")
     bed.commit({"a.md": "owner\n"})
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     assert bed.wait_for("t", "needs_human", "done")["state"] == "needs_human"
     assert bed.base_file("a.md") == "owner"
 
@@ -187,7 +187,7 @@ def test_what_the_owner_amended_away_does_not_come_back(bed: Bed) -> None:
         f"""
         {WORK}
         echo ready > "$ALLUVIUM_AGENT_DIR/outputs/ready"
-        while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+        while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         """
     )
     bed.commit({"first": "x"})
@@ -197,7 +197,7 @@ def test_what_the_owner_amended_away_does_not_come_back(bed: Bed) -> None:
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "ready")
     bed.git("rm", "-q", "secret")
     bed.git("commit", "-q", "--amend", "--no-edit")
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     task = bed.wait_for("t", "done", "needs_human")
     assert task["outcome"] == "merged"
     assert task["attempts"] == 1
@@ -210,31 +210,31 @@ def test_a_cancelled_task_that_runs_again_is_not_touched_by_its_old_trial(bed: B
     bed.make(
         f"""
         {WORK}
-        if [ -e "$ALLUVIUM_TASK_DIR/again" ]; then
+        if [ -e "$ALLUVIUM_AGENT_DIR/again" ]; then
             echo ready > "$ALLUVIUM_AGENT_DIR/outputs/ready"
-            while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+            while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         fi
         """,
         config=f"""
         [integration]
         max_revision_rounds = 0
         run_tests = ['''
-            echo run >> {bed.root}/runs
-            while [ ! -e {bed.root}/go ]; do sleep 0.02; done
+            echo run >> {bed.open}/runs
+            while [ ! -e {bed.open}/go ]; do sleep 0.02; done
             ! ls *.txt
         ''']
         """,
     )
     bed.start()
     bed.drop("t")
-    bed.wait(lambda: (bed.root / "runs").exists(), "trial")
+    bed.wait(lambda: (bed.open / "runs").exists(), "trial")
     folder = bed.folder("t")
     (folder / "again").touch()
     bed.cli("cancel", "t-")
     bed.cli("retry", "t-")
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "second attempt")
     assert bed.json("queue")["testing"] == []
-    (bed.root / "go").touch()
+    (bed.open / "go").touch()
     assert bed.task("t")["state"] == "running"
     assert bed.task("t")["attempts"] == 2
     (folder / "go").touch()

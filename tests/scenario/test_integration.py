@@ -54,7 +54,7 @@ def test_a_conflict_is_left_in_the_worktree_and_its_resolution_lands(bed: Bed) -
         else
             echo agent > shared.txt
             echo ready > "$ALLUVIUM_AGENT_DIR/outputs/ready"
-            while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+            while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         fi
         """
     )
@@ -63,7 +63,7 @@ def test_a_conflict_is_left_in_the_worktree_and_its_resolution_lands(bed: Bed) -
     bed.drop("t")
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "ready")
     bed.commit({"shared.txt": "owner\n"})
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     task = bed.wait_for("t", "done", "failed", "needs_human")
     assert task["outcome"] == "merged"
     assert task["revision_round"] == 1
@@ -82,7 +82,7 @@ def test_a_conflict_resolved_without_a_commit_is_concluded_for_the_agent(bed: Be
         else
             echo agent > shared.txt
             echo ready > "$ALLUVIUM_AGENT_DIR/outputs/ready"
-            while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+            while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         fi
         """
     )
@@ -91,7 +91,7 @@ def test_a_conflict_resolved_without_a_commit_is_concluded_for_the_agent(bed: Be
     bed.drop("t")
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "ready")
     bed.commit({"shared.txt": "owner\n"})
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     assert bed.wait_for("t", "done", "failed", "needs_human")["outcome"] == "merged"
     assert bed.base_file("shared.txt") == "both"
 
@@ -104,7 +104,7 @@ def test_a_conflict_resolved_for_the_own_side_throughout_is_concluded(bed: Bed) 
         else
             echo agent > shared.txt
             echo ready > "$ALLUVIUM_AGENT_DIR/outputs/ready"
-            while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+            while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         fi
         """
     )
@@ -113,7 +113,7 @@ def test_a_conflict_resolved_for_the_own_side_throughout_is_concluded(bed: Bed) 
     bed.drop("t")
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "ready")
     bed.commit({"shared.txt": "owner\n"})
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     task = bed.wait_for("t", "done", "failed", "needs_human")
     assert task["outcome"] == "merged"
     assert task["revision_round"] == 1
@@ -128,7 +128,7 @@ def test_conflict_markers_never_land(bed: Bed) -> None:
         else
             echo agent > shared.txt
             echo ready > "$ALLUVIUM_AGENT_DIR/outputs/ready"
-            while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+            while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         fi
         """
     )
@@ -137,7 +137,7 @@ def test_conflict_markers_never_land(bed: Bed) -> None:
     bed.drop("t")
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "ready")
     bed.commit({"shared.txt": "owner\n"})
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     task = bed.wait_for("t", "done", "failed", "needs_human")
     assert task["state"] == "needs_human"
     assert task["attempts"] == 3, "every revision round was used"
@@ -236,17 +236,17 @@ def test_a_push_to_the_base_in_between_costs_a_merge_and_no_agent_run(bed: Bed) 
         config=f"""
         [integration]
         run_tests = ['''
-            echo run >> {bed.root}/runs
-            while [ ! -e {bed.root}/go ]; do sleep 0.02; done
+            echo run >> {bed.open}/runs
+            while [ ! -e {bed.open}/go ]; do sleep 0.02; done
         ''']
         """,
     )
     bed.start()
     bed.drop("t")
-    runs = bed.root / "runs"
+    runs = bed.open / "runs"
     bed.wait(lambda: runs.exists(), "tests run")
     pushed = bed.commit({"owner.txt": "mine"})
-    (bed.root / "go").touch()
+    (bed.open / "go").touch()
     task = bed.wait_for("t", "done")
     assert task["outcome"] == "merged"
     assert task["attempts"] == 1

@@ -244,7 +244,7 @@ def test_others_push_on_top_is_taken_up_and_no_agent_called_again(origin: Origin
     bed.cli("resume")
     bed.wait(lambda: bed.git("rev-parse", "main") == theirs, "taken up")
     assert (bed.repo / "theirs").read_text() == "theirs\n"
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     task = bed.wait_for("t", "done", "failed", "needs_human")
     assert (task["outcome"], task["attempts"]) == ("merged", 1)
     origin.wait_until_even()
@@ -358,7 +358,7 @@ def test_while_one_merge_is_open_no_second_is_made(origin: Origin, bed: Bed) -> 
     store = bed.root / ".alluvium" / "integration.git"
     bed.wait(lambda: bed.git("rev-parse", ref, cwd=store) == second, "seen")
     assert [t["name"] for t in bed.json("list")] == ["ours", TITLE]
-    (bed.folder(TITLE) / "go").touch()
+    bed.release(TITLE)
     origin.wait_until_even()
     assert origin.holds(first)
     assert origin.holds(second)

@@ -38,7 +38,7 @@ run_tests = ['''
 
 def runs(bed: Bed) -> list[str]:
     """Return the commits that the tests ran on."""
-    path = bed.root / "runs"
+    path = bed.open / "runs"
     return path.read_text().split() if path.exists() else []
 
 
@@ -192,7 +192,7 @@ def test_a_base_that_turns_red_under_a_train_blames_nobody(bed: Bed) -> None:
     bed.drop("b")
     bed.wait_for("b", "integrating")
     bed.commit({"broken": "x"})
-    (bed.root / "go").touch()
+    (bed.open / "go").touch()
     bed.wait(lambda: bool(bed.json("status")["conditions"]), "base red")
     assert [bed.wait_for(name, "worker_done")["attempts"] for name in ("a", "b")] == [1, 1]
     bed.git("rm", "-q", "broken")
@@ -236,7 +236,7 @@ def test_a_conflict_with_what_has_not_landed_waits_without_a_test(
     (waiting,) = bed.json("queue")["waiting"]
     assert waiting["name"] == "second"
     assert bed.task("second")["state"] == "worker_done"
-    (bed.root / "go").touch()
+    (bed.open / "go").touch()
     assert bed.wait_until_idle() == {"done": 1, "needs_human": 1}
     landed, sent_back = ("first", "second") if first_is_good else ("second", "first")
     assert names_on_base(bed) == [landed]

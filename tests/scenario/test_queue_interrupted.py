@@ -22,7 +22,7 @@ def children(bed: Bed, number: int = 1) -> list[Witness]:
 
 
 def release(bed: Bed) -> None:
-    (bed.root / "go").touch()
+    (bed.open / "go").touch()
 
 
 def begin_held(bed: Bed, names: list[str]) -> list[Witness]:

@@ -24,7 +24,7 @@ def test_a_stop_ends_the_agents_and_their_task_runs_again_uncounted(bed: Bed) ->
         assert (task["state"], task["attempts"]) == ("queued", attempt)
         assert task["runs"][-1]["verdict"] == "again_uncounted"
         assert "does not count" in task["reason"]
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     bed.start()
     task = bed.wait_for("t", "done", "failed")
     assert (task["outcome"], task["attempts"]) == ("merged", 4)
@@ -41,7 +41,7 @@ def test_after_a_kill_nothing_of_the_agent_lives_on_and_its_work_lands_once(bed:
     assert bed.json("status")["daemon"]["running"] is False
     bed.start()
     assert [witness.alive() for witness in run] == [False, False]
-    (bed.folder("t") / "go").touch()
+    bed.release("t")
     task = bed.wait_for("t", "done", "failed")
     assert (task["outcome"], task["attempts"]) == ("merged", 2)
     assert [r["verdict"] for r in task["runs"]] == ["again_uncounted", "to_integrator"]

@@ -26,7 +26,7 @@ def land(bed: Bed, name: str, doing: str) -> str:
 
 
 def test_a_revert_lands_as_a_tested_commit_that_takes_back_nothing_else(bed: Bed) -> None:
-    bed.make(OBEY, config=f"[integration]\nrun_tests = ['git rev-parse HEAD >> {bed.root}/runs']")
+    bed.make(OBEY, config=f"[integration]\nrun_tests = ['git rev-parse HEAD >> {bed.open}/runs']")
     bed.start()
     undone = land(bed, "undo", "echo x > x; echo changed > AGENTS.md")
     land(bed, "later", "echo y > y")
@@ -35,7 +35,7 @@ def test_a_revert_lands_as_a_tested_commit_that_takes_back_nothing_else(bed: Bed
     assert (task["outcome"], task["attempts"]) == ("merged", 0)
     assert bed.git("diff", "--name-only", f"{undone}~1", "main") == "y"
     assert task["merge_commit"] == bed.git("rev-parse", "main")
-    assert (bed.root / "runs").read_text().split()[-1] == task["merge_commit"]
+    assert (bed.open / "runs").read_text().split()[-1] == task["merge_commit"]
     message = bed.git("log", "-1", "--format=%B", "main")
     assert message.startswith("Revert undo\n")
     assert f"Task-Id: {task['id']}" in message

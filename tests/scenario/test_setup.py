@@ -153,7 +153,7 @@ def test_what_a_worktree_was_given_does_not_land_whatever_the_config_says_later(
     bed.make(
         """
         touch "$ALLUVIUM_AGENT_DIR/outputs/here"
-        while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+        while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         echo work > work.txt
         """,
         table(copy=[".env"]),
@@ -163,7 +163,7 @@ def test_what_a_worktree_was_given_does_not_land_whatever_the_config_says_later(
     hold(bed, "task")
     bed.configure(later)
     bed.cli("reload")
-    (bed.folder("task") / "go").touch()
+    bed.release("task")
     task = bed.wait_for("task", "done", "failed", "needs_human")
     assert task["state"] == "done"
     assert bed.base_file("work.txt") == "work"
@@ -247,7 +247,7 @@ def test_a_web_project_is_set_up_once_and_two_tasks_serve_at_once(bed: Bed) -> N
     bed.make(
         """
         node server.js &
-        while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done
+        while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done
         port=$(cat "$ALLUVIUM_AGENT_DIR/outputs/port")
         node -e "require('http').get('http://127.0.0.1:$port', r => r.pipe(process.stdout))" \\
             > "answer-$ALLUVIUM_PORT_BASE.txt"
@@ -271,7 +271,7 @@ def test_a_web_project_is_set_up_once_and_two_tasks_serve_at_once(bed: Bed) -> N
         ports.append(int(file.read_text()))
     assert abs(ports[0] - ports[1]) >= 10, "each has ten of its own"
     for name in ("one", "two"):
-        (bed.folder(name) / "go").touch()
+        bed.release(name)
     for name in ("one", "two"):
         assert bed.wait_for(name, "done", "failed", "needs_human")["state"] == "done"
     for port in ports:
@@ -443,7 +443,7 @@ def test_a_daemon_that_is_killed_in_a_set_up_leaves_nothing_of_it(bed: Bed) -> N
         "echo x > a.txt\n",
         table(
             run=[
-                'test -e "$ALLUVIUM_TASK_DIR/again" || { touch "$ALLUVIUM_TASK_DIR/again"; '
+                'test -e "$ALLUVIUM_AGENT_DIR/again" || { touch "$ALLUVIUM_AGENT_DIR/again"; '
                 'echo $$ > "$ALLUVIUM_AGENT_DIR/outputs/setup"; sleep 600; }'
             ]
         ),
