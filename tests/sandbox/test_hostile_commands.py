@@ -64,7 +64,7 @@ def play(scene: HostileScene) -> dict[str, list[str]]:
         *(bed.root / "logs" / "tests").iterdir(),
         *bed.root.glob("tasks/*/.system/**/setup.log"),
     ]
-    found = {"check": [], "prepare": []}
+    found: dict[str, list[str]] = {"check": [], "prepare": []}
     for path in logs:
         text = path.read_bytes()
         told = [kind for kind in SECRETS if kept[kind].encode() in text]
