@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +65,8 @@ def test_the_box_works_for_nobody(place: Path) -> None:
     venv = place / "venv"
     subprocess.run([interpreter(), "-m", "venv", "--without-pip", venv], check=True)
     packages = next((venv / "lib").glob("python3*")) / "site-packages"
-    (packages / "us.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+    installed = [path for path in sys.path if Path(path).name == "site-packages"]
+    (packages / "us.pth").write_text("\n".join([str(ROOT), *installed]))
     os.chown(place, NOBODY, NOBODY)
     test = f"{Path(__file__)}::{test_a_deed_of_each_kind_fails.__name__}"
     options = ("-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", "-q", "-rs")
