@@ -5,10 +5,13 @@ and where a program lies in an installation (node_modules, a virtual environment
 the whole of that may be read. Everything here blocks.
 """
 
+# ruff: noqa: PTH110, PTH112, PTH113, PTH114 - those of Path raise where nobody may look
+
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from os.path import exists, isdir, isfile, islink  # which say no where nobody may look
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +49,7 @@ def tool_mounts(environment: Mapping[str, str]) -> list[Mount]:
     found: dict[Mount, None] = {}
     for text in environment.get("PATH", "").split(os.pathsep):
         folder = Path(text)
-        if not text or not folder.is_absolute() or not folder.is_dir() or _is_system(folder):
+        if not text or not folder.is_absolute() or not isdir(folder) or _is_system(folder):
             continue
         found |= dict.fromkeys(_of_tools(folder, home))
     return list(found)
@@ -64,7 +67,7 @@ def _of_tools(folder: Path, home: Path) -> Iterator[Mount]:
         if folder.is_relative_to(home / name):
             yield Mount.of(home / name)
             return
-    if folder == home / _CARGO and (home / ".rustup").is_dir():
+    if folder == home / _CARGO and isdir(home / ".rustup"):
         yield Mount.of(home / ".rustup")
     if prefix := _prefix_of(folder):
         yield from _installed_in(prefix)
@@ -80,12 +83,12 @@ def _of_program(word: str, search: str, cwd: Path) -> Iterator[Mount]:
     path = Path(found)
     for _ in range(_MOST_HOPS):
         yield from _around(path)
-        if not path.is_symlink():
+        if not islink(path):
             break
         if not _is_system(path):
             yield Mount(path, Access.LINK, path.readlink())
         path = Path(os.path.normpath(path.parent / path.readlink()))
-    if os.path.isfile(path) and not _is_system(path):  # noqa: PTH113 - false also where it is shut
+    if isfile(path) and not _is_system(path):
         yield Mount.of(path)
     yield from _of_interpreter(path, search, cwd)
 
@@ -99,7 +102,7 @@ def _around(path: Path) -> Iterator[Mount]:
         yield Mount.of(modules[-1])
     for folder in path.parents:
         settings = folder / "pyvenv.cfg"
-        if os.path.isfile(settings):  # noqa: PTH113
+        if isfile(settings):
             yield from _installed_in(folder)
             yield from _base_of(settings)
             return
@@ -113,7 +116,7 @@ def _installed_in(prefix: Path) -> Iterator[Mount]:
     if prefix.name != _SHARED and not home.is_relative_to(prefix):
         yield Mount.of(prefix)
         return
-    yield from (Mount.of(prefix / name) for name in _PARTS if (prefix / name).is_dir())
+    yield from (Mount.of(prefix / name) for name in _PARTS if isdir(prefix / name))
 
 
 def _base_of(settings: Path) -> Iterator[Mount]:
@@ -133,7 +136,7 @@ def _prefix_of(folder: Path) -> Path | None:
         return None
     programs_of_git = prefix / "libexec" / "git-core"
     modules = library / "node_modules"
-    if any(map(os.path.isdir, (programs_of_git, modules))) or any(library.glob("python3*")):
+    if any(map(isdir, (programs_of_git, modules))) or any(library.glob("python3*")):
         return prefix
     return None
 
@@ -157,7 +160,7 @@ def _of_words(words: Sequence[str]) -> Iterator[Mount]:
     """Yield the absolute paths among the words of a command."""
     for word in words:
         path = Path(word)
-        if path.is_absolute() and len(path.parts) > 2 and path.exists() and not _is_system(path):
+        if path.is_absolute() and len(path.parts) > 2 and exists(path) and not _is_system(path):
             yield Mount.of(path)
 
 
