@@ -63,9 +63,10 @@ def test_a_program_that_an_agent_may_write_shows_nothing_else(home: Path, tmp_pa
     boxes, box = Boxes(workspace), Box((Mount.of(tree, Access.WRITE),))
     environment = {"ALLUVIUM_WORKTREE": str(tree), "PATH": os.environ["PATH"]}
     for program in ("tools/linked", "tools/script", f"{tree}/tools/script", "folder/id_x"):
-        assert boxes.with_program(box, [program], [], environment) == box
+        assert boxes.with_program(box, program, [], environment) == box
+        assert boxes.with_program(box, "sh", [program], environment) == box
     named = [str(tree / "tools" / "linked"), str(tree / "folder" / "id_x")]
-    assert boxes.with_program(box, ["sh", *named], named, environment) == box
+    assert boxes.with_program(box, "sh", ["sh", *named], environment) == box
 
 
 def test_a_folder_of_path_that_nobody_may_look_into_is_no_tool(
