@@ -61,7 +61,7 @@ def own_mounts() -> list[Mount]:
 
 
 def _of_tools(folder: Path, home: Path) -> Iterator[Mount]:
-    if folder == home or home == Path(os.sep):
+    if home.is_relative_to(folder) or home == Path(os.sep):  # "/", too, from a "$UNSET/" in PATH
         return
     for name in _MANAGERS:
         if folder.is_relative_to(home / name):

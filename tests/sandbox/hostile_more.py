@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from hostile import CHANGES, NETWORK, READS, Deed, left
+from hostile import NETWORK, READS, Deed, left
+from hostile_changes import CHANGES
 from hostile_deeds import IN_GIT
 
 _FILL: Final = """

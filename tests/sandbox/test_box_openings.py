@@ -50,6 +50,12 @@ def test_programs_that_share_their_folder_with_a_person_come_without_it(
     assert not any((place / "share").is_relative_to(each) for each in found)
 
 
+def test_a_folder_of_path_that_holds_the_home_folder_is_no_tool(home: Path) -> None:
+    """As PATH names "/" where a variable in front of it is not set."""
+    path = os.pathsep.join((os.sep, str(home.parent), str(home)))
+    assert tool_mounts({"HOME": str(home), "PATH": path}) == []
+
+
 def test_a_program_that_an_agent_may_write_shows_nothing_else(home: Path, tmp_path: Path) -> None:
     secret = home / ".ssh" / "id_x"
     secret.parent.mkdir()
@@ -65,8 +71,8 @@ def test_a_program_that_an_agent_may_write_shows_nothing_else(home: Path, tmp_pa
     for program in ("tools/linked", "tools/script", f"{tree}/tools/script", "folder/id_x"):
         assert boxes.with_program(box, program, [], environment) == box
         assert boxes.with_program(box, "sh", [program], environment) == box
-    named = [str(tree / "tools" / "linked"), str(tree / "folder" / "id_x")]
-    assert boxes.with_program(box, "sh", ["sh", *named], environment) == box
+    named = ["sh", str(tree / "tools" / "linked"), str(tree / "folder" / "id_x")]
+    assert boxes.with_program(box, "sh", named, environment) == box
 
 
 def test_a_folder_of_path_that_nobody_may_look_into_is_no_tool(
