@@ -18,6 +18,7 @@ from alluvium_like.messages.attempts import (
     wrong_settings,
 )
 from alluvium_like.messages.commits import TRAILER, base_merged_in, commit_message, revert_message
+from alluvium_like.messages.escapes import escaped
 from alluvium_like.messages.queue import (
     FLAKE_REASON,
     conflict_reason,
@@ -38,6 +39,7 @@ from alluvium_like.messages.setup import TAKE_OUT, command_failed, lfs_pointers,
 from alluvium_like.messages.upstream import (
     base_rewritten,
     not_pushed,
+    push_held,
     upstream_input,
     upstream_lost,
     upstream_rewritten,
@@ -65,6 +67,7 @@ __all__ = [
     "conflict_request",
     "earlier_attempt",
     "escalation_question",
+    "escaped",
     "folder_gone",
     "input_changed",
     "landed_question",
@@ -74,6 +77,7 @@ __all__ = [
     "not_pushed",
     "out_of_time",
     "private_tracked",
+    "push_held",
     "refused_again",
     "refused_all_the_time",
     "revert_input",

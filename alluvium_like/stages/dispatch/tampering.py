@@ -17,6 +17,7 @@ from alluvium_like.inbox.seal import Change, find_change, is_sealed, seal_of
 from alluvium_like.lifecycle import TaskKind
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.victims import ran_between
 from alluvium_like.task import Task
 
 log = get_logger(__name__)
@@ -57,9 +58,8 @@ async def _look(parts: Parts, task: Task, change: Change | None, attempts: int) 
     change = found or change
     if change is None:
         return Given(seal)
-    ran = await parts.store.rows("attempts_between", first=change.first, last=change.last)
-    others = sorted({row["task_id"] for row in ran} - {task.id})
-    own = any(row["task_id"] == task.id and row["number"] <= attempts for row in ran)
+    others, numbers = await ran_between(parts, task.id, change)
+    own = any(number <= attempts for number in numbers)
     log.warning("input_changed", what=change.what, first=change.first, last=change.last, ran=others)
     if own and not others:
         return Given(seal)

@@ -20,9 +20,11 @@ from alluvium_like.execution.process import RunEnd, RunSpec, run_supervised
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import append, open_folder
 from alluvium_like.lifecycle import Ending
+from alluvium_like.stages import escapes
 from alluvium_like.stages.integrate.ledger import Gate
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.setting_up import SetupStopped, Site, set_up, take_ports
+from alluvium_like.stages.watch import Run
 
 _OUTPUT_LIMIT_BYTES = 1_000_000_000
 _LONGEST_GRACE_SECONDS = 5.0
@@ -41,8 +43,20 @@ class Trial:
 async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
     """Run every test of the gate on `commit`; the first failure ends it.
 
-    Raises GitFailed, PlaceLost or OSError where the tests could not even be run.
+    Tests run what agents wrote, so they are watched as attempts are. Raises GitFailed, PlaceLost,
+    StoreError or OSError where the tests could not even be run.
     """
+    watched = Run(f"the tests of {commit[:12]}")
+    await escapes.begin(parts, watched)
+    try:
+        trial = await _try_commit(parts, commit, gate, number)
+        await escapes.end(parts, watched)
+        return trial
+    finally:
+        escapes.leave(parts, watched)
+
+
+async def _try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
     slot = parts.slot(f"trial-{number}")
     source, user = parts.integration.source(), parts.settings.identity
     try:
