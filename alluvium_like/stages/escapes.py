@@ -17,7 +17,7 @@ from alluvium_like.lifecycle import Condition
 from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.sights import Finding, find_changes, see
-from alluvium_like.stages.victims import find_victims, hold
+from alluvium_like.stages.victims import Victim, find_victims, hold
 from alluvium_like.stages.watch import Run
 from alluvium_like.written import WRITTEN
 
@@ -51,7 +51,9 @@ async def end(parts: Parts, run: Run) -> str:
     async with watch.lock:
         if run not in watch.runs:
             return ""
-        await _look_at_inputs(parts)
+        for victim in await find_victims(parts):
+            await _tell_of(parts, victim)
+            await hold(parts, victim)
         await _look(parts)
         watch.runs.remove(run)
         if not watch.runs:
@@ -65,6 +67,12 @@ def leave(parts: Parts, run: Run) -> None:
     if run in parts.watch.runs:
         parts.watch.runs.remove(run)
         parts.watch.left.append(run)
+
+
+async def found_victim(parts: Parts, victim: Victim) -> None:
+    """Tell of a task whose input others have changed, found by the look at its own."""
+    async with parts.watch.lock:
+        await _tell_of(parts, victim)
 
 
 async def is_frozen(parts: Parts) -> bool:
@@ -116,14 +124,15 @@ async def _look(parts: Parts) -> None:
     await anyio.to_thread.run_sync(WRITTEN.looked)
 
 
-async def _look_at_inputs(parts: Parts) -> None:
-    for victim in await find_victims(parts):
-        change = victim.change
-        path = f"tasks/{victim.task_id}/{change.what}"
-        suspects = [run for run in parts.watch.in_window if run.task_id in victim.suspects]
-        found = [Finding(path, path)]
-        await _freeze(parts, found, change.first, change.last, victim.suspects, suspects)
-        await hold(parts, victim)
+async def _tell_of(parts: Parts, victim: Victim) -> None:
+    watch, change = parts.watch, victim.change
+    if victim.seal in watch.told:
+        return
+    path = f"tasks/{victim.task_id}/{change.what}"
+    suspects = [run for run in watch.in_window if run.task_id in victim.suspects]
+    found = [Finding(path, path)]
+    await _freeze(parts, found, change.first, change.last, victim.suspects, suspects)
+    watch.told.add(victim.seal)
 
 
 async def _freeze(

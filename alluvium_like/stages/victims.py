@@ -40,10 +40,10 @@ async def ran_between(parts: Parts, task_id: str, change: Change) -> tuple[list[
 async def find_victims(parts: Parts) -> list[Victim]:
     """Return the tasks whose input has changed while agents of others ran, and none of their own.
 
-    One whose own agent runs is looked at when that has ended. Raises StoreError or OSError.
+    What was told once is not returned. Raises StoreError or OSError.
     """
     rows = await parts.store.rows("not_ended")
-    sealed = [(row["id"], row["input_seal"]) for row in rows if row["state"] != State.RUNNING]
+    sealed = [(row["id"], row["input_seal"]) for row in rows]
 
     def look() -> list[tuple[str, Change, str]]:
         found = []
@@ -57,13 +57,16 @@ async def find_victims(parts: Parts) -> list[Victim]:
     victims = []
     for task_id, change, seal in await anyio.to_thread.run_sync(look):
         others, own = await ran_between(parts, task_id, change)
-        if others and not own:
+        if others and not own and seal not in parts.watch.told:
             victims.append(Victim(task_id, change, seal, tuple(others)))
     return victims
 
 
 async def hold(parts: Parts, victim: Victim) -> None:
-    """Put a task to a person before its input is given to an agent; what is told is sealed."""
+    """Put a task to a person before its input is given to an agent; what is told is sealed.
+
+    One that runs is held by the look at its own input.
+    """
     change = victim.change
     why = messages.input_changed(change.what, change.first, change.last, victim.suspects, own=False)
     try:

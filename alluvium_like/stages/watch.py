@@ -50,6 +50,8 @@ class Watch:
     """What ended without a look: it may have done what the next one finds."""
     boxed: set[tuple[str, int]] = field(default_factory=set)
     """The attempts of this daemon's that ran in a box."""
+    told: set[str] = field(default_factory=set)
+    """The seals of changed inputs that a person was told of."""
     accused: dict[Run, str] = field(default_factory=dict)
     held: bool = False
     """Whether the condition was known to hold."""

@@ -84,9 +84,7 @@ def logged(bed: Bed, event: str) -> bool:
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-def test_what_no_agent_may_touch_holds_the_lane_and_names_the_suspect(
-    bed: Bed, deed: str
-) -> None:
+def test_what_no_agent_may_touch_holds_the_lane_and_names_the_suspect(bed: Bed, deed: str) -> None:
     script, what = DEEDS[deed]
     bed.make(AGENT, config="[safety]\nmax_workers = 1\n[integration]\nstrict = false")
     bed.start()
