@@ -38,8 +38,8 @@ _OWNERS: Final = re.compile(
     re.DOTALL,
 )
 _LFS_HOOK: Final = re.compile(
-    rb"#!/bin/sh\n(command -v git-lfs >/dev/null 2>&1 \|\| \{ (printf|echo) >&2 "
-    rb"\"[^\"`$]*\"; exit [0-9]; \}\n)?"
+    rb"#!/bin/sh\n(command -v git-lfs >/dev/null 2>&1 \|\| \{ (printf|echo) >&2"
+    rb"( \"[^\"`$]*\")+; exit [0-9]; \}\n)?"
     rb"git lfs (pre-push|post-checkout|post-commit|post-merge) \"\$@\"\n?"
 )
 EVERYDAY_HOOK: Final = b"lfs"

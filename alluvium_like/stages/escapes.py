@@ -8,7 +8,7 @@ nothing runs nobody looks: that time is the owner's. A daemon that crashed has f
 look.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import anyio.to_thread
 
@@ -51,8 +51,9 @@ async def end(parts: Parts, run: Run) -> str:
     async with watch.lock:
         if run not in watch.runs:
             return ""
-        for victim in await find_victims(parts):
-            await _tell_of(parts, victim)
+        victims = await find_victims(parts)
+        await _tell_of(parts, victims)
+        for victim in victims:
             await hold(parts, victim)
         await _look(parts)
         watch.runs.remove(run)
@@ -72,7 +73,7 @@ def leave(parts: Parts, run: Run) -> None:
 async def found_victim(parts: Parts, victim: Victim) -> None:
     """Tell of a task whose input others have changed, found by the look at its own."""
     async with parts.watch.lock:
-        await _tell_of(parts, victim)
+        await _tell_of(parts, [victim])
 
 
 async def is_frozen(parts: Parts) -> bool:
@@ -124,15 +125,19 @@ async def _look(parts: Parts) -> None:
     await anyio.to_thread.run_sync(WRITTEN.looked)
 
 
-async def _tell_of(parts: Parts, victim: Victim) -> None:
-    watch, change = parts.watch, victim.change
-    if victim.seal in watch.told:
-        return
-    path = f"tasks/{victim.task_id}/{change.what}"
-    suspects = [run for run in watch.in_window if run.task_id in victim.suspects]
-    found = [Finding(path, path)]
-    await _freeze(parts, found, change.first, change.last, victim.suspects, suspects)
-    watch.told.add(victim.seal)
+async def _tell_of(parts: Parts, victims: Iterable[Victim]) -> None:
+    """Tell of inputs that were changed, of those together that the same agents may have changed."""
+    watch = parts.watch
+    together: dict[tuple[str, ...], list[Victim]] = {}
+    for victim in victims:
+        if victim.seal not in watch.told:
+            together.setdefault(victim.suspects, []).append(victim)
+    for names, some in together.items():
+        suspects = [run for run in watch.in_window if run.task_id in names]
+        paths = [f"tasks/{victim.task_id}/{victim.change.what}" for victim in some]
+        first, last = min(v.change.first for v in some), max(v.change.last for v in some)
+        await _freeze(parts, [Finding(p, p) for p in paths], first, last, names, suspects)
+        watch.told |= {victim.seal for victim in some}
 
 
 async def _freeze(

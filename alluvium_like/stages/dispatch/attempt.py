@@ -108,12 +108,12 @@ async def _make_ready(
     given = Given(task.input_seal)
     try:
         await parts.mend()
-        await escapes.begin(parts, watched)
         given = await look_before(parts, task)
         if given.alarm:
             return Seen(agent, RunEnd(Ending.HELD, None, given.alarm, 0.0, 0), NOT_RUN, given)
         if given.seal != task.input_seal:
             await parts.store.write("seal_input", id=task.id, input_seal=given.seal)
+        await escapes.begin(parts, watched)
         prepared = await prepare(parts, task, agent, request)
         home = await anyio.to_thread.run_sync(Place.of, parts.workspace.task(task.id).root)
     except SetupStopped as stopped:

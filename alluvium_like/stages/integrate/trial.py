@@ -41,22 +41,25 @@ class Trial:
 
 
 async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
-    """Run every test of the gate on `commit`; the first failure ends it.
+    """Run the tests as an attempt is run, for they execute what agents wrote.
 
-    Tests run what agents wrote, so they are watched as attempts are. Raises GitFailed, PlaceLost,
-    StoreError or OSError where the tests could not even be run.
+    Raises what `run_gate` raises, and StoreError.
     """
     watched = Run(f"the tests of {commit[:12]}")
     await escapes.begin(parts, watched)
     try:
-        trial = await _try_commit(parts, commit, gate, number)
+        trial = await run_gate(parts, commit, gate, number)
         await escapes.end(parts, watched)
         return trial
     finally:
         escapes.leave(parts, watched)
 
 
-async def _try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
+async def run_gate(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
+    """Run every test of the gate on `commit`; the first failure ends it.
+
+    Raises GitFailed, PlaceLost or OSError where the tests could not even be run.
+    """
     slot = parts.slot(f"trial-{number}")
     source, user = parts.integration.source(), parts.settings.identity
     try:
