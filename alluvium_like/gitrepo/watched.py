@@ -98,7 +98,7 @@ async def hooks_folder(git: Git, git_dir: Path, tree: Path, config: bytes) -> Pa
     if b"hookspath" not in config.lower():
         return None
     try:
-        words = ("--includes", "--type=path", "--get", "core.hooksPath")
+        words = ("--local", "--includes", "--type=path", "--get", "core.hooksPath")
         done = await git.run("config", *words, git_dir=git_dir, accept=frozenset({0, 1}))
     except GitFailed:  # not to be understood: the configuration itself is looked at
         return None
