@@ -150,6 +150,29 @@ async def test_a_change_is_found_behind_what_the_daemon_wrote_since(bench: Bench
     assert "tasks/victim/.system/events.jsonl" in await escapes.end(parts, run)
 
 
+async def test_a_changed_input_is_put_to_a_person_and_told_once(bench: Bench) -> None:
+    parts, run = bench.parts, Run("suspect", "suspect", 1)
+    await bench.add_task("suspect")
+    victim = await bench.add_task("victim")
+    async with parts.store.transaction("begun") as tx:
+        await tx.start_attempt(await tx.get("suspect"), "default")
+    await escapes.begin(parts, run)
+    (victim / "input" / "item").write_text("forged")
+    said = await escapes.end(parts, run)
+    assert "tasks/victim/input/item" in said
+    assert "suspect ran then" in said
+    task = await parts.store.get("victim")
+    assert task.state is State.NEEDS_HUMAN
+    assert "somebody changed input/item" in task.reason
+    await parts.store.write(
+        "clear_conditions", first=Condition.ESCAPE, second=Condition.ESCAPE, third=Condition.ESCAPE
+    )
+    await escapes.take_up_resume(parts)
+    await escapes.begin(parts, run)
+    assert await escapes.end(parts, run) == ""
+    assert await bench.reason() == ""
+
+
 async def test_a_ref_that_was_put_back_to_what_it_had_been_before_is_found(bench: Bench) -> None:
     parts, run = bench.parts, Run("a", "a", 1)
     first = parts.integration.seen
