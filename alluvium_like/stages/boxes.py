@@ -51,6 +51,13 @@ class Boxes:
         """Return why something is run without a box that would have one, empty where nothing is."""
         return self.problem if "auto" in modes_of(config) else ""
 
+    def holds(self, config: Config, profile: Profile | None = None) -> bool:
+        """Tell whether all that an attempt or a test of a candidate runs is in a box."""
+        modes = {config.sandbox.mode}
+        if profile is not None:
+            modes.add(config.sandbox.merged(profile).mode)
+        return "none" not in modes and not self.problem
+
     def boxed(self, mode: Mode) -> bool:
         """Tell whether something is run in a box. Raises SandboxMissing."""
         if mode == "bubblewrap" and self.problem:
