@@ -13,6 +13,7 @@ from pathlib import Path
 
 from alluvium_like.failpoint import step
 from alluvium_like.trouble import trouble_of
+from alluvium_like.written import WRITTEN, Print
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe without a writer, or a file under somebody's lease, must not hold the daemon up.
@@ -38,8 +39,11 @@ def place(folder: int, name: str, text: str, *, mode: int = 0o644) -> None:
     with _half(folder, name) as part:
         with os.fdopen(os.open(part, _NEW_FILE, mode, dir_fd=folder), "wb") as stream:
             stream.write(text.encode("utf-8", "backslashreplace"))
-        with step("file.place"):
-            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+            made = os.fstat(stream.fileno()).st_ino
+        with WRITTEN.held():
+            with step("file.place"):
+                os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+            _note_whole(folder, name, made)
 
 
 def link_into(folder: int, name: str, source: Path) -> None:
@@ -47,8 +51,11 @@ def link_into(folder: int, name: str, source: Path) -> None:
     with _half(folder, name) as part:
         with step("file.link"):
             os.link(source, part, dst_dir_fd=folder, follow_symlinks=False)
-        with step("file.replace"):
-            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        linked = os.stat(part, dir_fd=folder, follow_symlinks=False).st_ino
+        with WRITTEN.held():
+            with step("file.replace"):
+                os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+            _note_whole(folder, name, linked, is_link=True)
         if exists(folder, part):  # both were the same file: then a rename does nothing
             os.unlink(part, dir_fd=folder)
 
@@ -78,8 +85,24 @@ def drop_halves(folder: int) -> None:
 def append(folder: int, name: str, data: bytes) -> None:
     """Append to a file, made where it is missing."""
     _clear_way(folder, name)
-    with os.fdopen(os.open(name, _GROWING, 0o644, dir_fd=folder), "wb") as stream:
-        stream.write(data)
+    with WRITTEN.held():
+        is_new = not exists(folder, name)
+        # Unbuffered, so that what a full disk cut off is noted as it is.
+        with os.fdopen(os.open(name, _GROWING, 0o644, dir_fd=folder), "wb", buffering=0) as stream:
+            was = None if is_new else Print.of(os.fstat(stream.fileno()))
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[stream.write(rest) :]
+            finally:
+                WRITTEN.note(was, Print.of(os.fstat(stream.fileno())))
+
+
+def _note_whole(folder: int, name: str, inode: int, *, is_link: bool = False) -> None:
+    """Note a file that was placed, unless somebody was quick to put another in its place."""
+    now = Print.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    if now.inode == inode:
+        WRITTEN.note(None, now.linked() if is_link else now)
 
 
 def _clear_way(folder: int, *names: str) -> None:

@@ -202,6 +202,7 @@ class Condition(StrEnum):
 
     PAUSED = "paused"
     BASE_RED = "base_red"
+    ESCAPE = "escape"  # something changed that no agent may touch
     INTAKE = "intake"
     CLOCK = "clock"
     LANE = "lane"

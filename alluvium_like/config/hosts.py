@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -17,6 +18,7 @@ from alluvium_like.config.values import Line
 
 WEB_PORTS: Final = (443, 80)
 """The ports of a host that is listed without one."""
+_PORTS: Final = {"https": 443, "http": 80}
 _LOCALHOST: Final = "localhost"
 _LOOPBACKS: Final = ("127.0.0.1", "::1")
 _LAST_PORT: Final = 65535
@@ -101,6 +103,20 @@ def parse_host(text: str) -> Host:
     host = Host(name, port, wildcard)
     _check(host)
     return host
+
+
+def host_of(url: str) -> str:
+    """Return the text of the host that an address of http or https leads to, empty for no such."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port or _PORTS[parts.scheme]
+        host = Host(plain_name(parts.hostname or ""), port)
+        _check(host)
+    except (ValueError, LookupError):
+        return ""
+    if port == _PORTS[parts.scheme] and not host.is_loopback:
+        host = Host(host.name)
+    return str(host)
 
 
 def plain_name(text: str) -> str:

@@ -5,21 +5,29 @@ that is all that a run which takes little ever costs.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from anyio import to_thread
 
 from alluvium_like.execution.exits import sleep_awake
+from alluvium_like.execution.identity import ProcessIdentity
 
 _SECONDS: Final = 1.0
 _SHARE: Final = 10
 _BLOCK_BYTES: Final = 512
 
 
-async def until_too_large(folders: Sequence[Path], limit_bytes: int) -> None:
-    """Return when the files in the folders take up more than `limit_bytes` together."""
+async def until_too_large(
+    folders: Sequence[Path], limit_bytes: int, find: Callable[[], Collection[ProcessIdentity]]
+) -> None:
+    """Return when the files in the folders take up more than `limit_bytes` together.
+
+    Deleted ones that the processes which `find` returns have open count, too: they take up room
+    where the folders are.
+    """
     most_free = await to_thread.run_sync(_free, folders)
     while True:
         await sleep_awake(_SECONDS)
@@ -27,7 +35,7 @@ async def until_too_large(folders: Sequence[Path], limit_bytes: int) -> None:
         most_free = max(most_free, free)
         if most_free - free < limit_bytes / _SHARE:
             continue
-        if await to_thread.run_sync(_used, folders) > limit_bytes:
+        if await to_thread.run_sync(_used_by, folders, find) > limit_bytes:
             return
         most_free = free
 
@@ -40,6 +48,27 @@ def _free(folders: Sequence[Path]) -> int:
             continue
         return found.f_bavail * found.f_frsize
     return 0
+
+
+def _used_by(folders: Sequence[Path], find: Callable[[], Collection[ProcessIdentity]]) -> int:
+    return _used(folders) + _deleted(folders, find())
+
+
+def _deleted(folders: Sequence[Path], processes: Collection[ProcessIdentity]) -> int:
+    """Return what deleted files take up that processes have open; only Linux tells."""
+    devices: set[int] = set()
+    held: dict[tuple[int, int], int] = {}
+    for folder in folders:
+        with suppress(OSError):
+            devices.add(folder.stat().st_dev)
+    for process in processes:
+        with suppress(OSError):  # it has ended
+            for opened in Path(f"/proc/{process.pid}/fd").iterdir():
+                with suppress(OSError):
+                    found = opened.stat()
+                    if not found.st_nlink and found.st_dev in devices:
+                        held[found.st_dev, found.st_ino] = found.st_blocks * _BLOCK_BYTES
+    return sum(held.values())
 
 
 def _used(folders: Sequence[Path]) -> int:

@@ -201,7 +201,12 @@ async def _first_end(
             stalled = partial(until_stalled, run, output, spec.stall_seconds)
             tasks.start_soon(watch, stalled, Ending.STALLED)
         if spec.disk_limit_bytes:
-            too_large = partial(until_too_large, spec.disk_folders, spec.disk_limit_bytes)
+            too_large = partial(
+                until_too_large,
+                spec.disk_folders,
+                spec.disk_limit_bytes,
+                partial(processes_of, run),
+            )
             tasks.start_soon(watch, too_large, Ending.BUDGET)
         if await ends_within(run.child, seconds):
             ending = Ending.EXITED

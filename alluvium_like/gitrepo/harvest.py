@@ -212,17 +212,19 @@ async def _fetch(
     refs: Sequence[str],
     reader: Sequence[str],
 ) -> None:
-    await git.run(
-        "fetch",
-        *([f"--upload-pack={shlex.join([*reader, 'git-upload-pack'])}"] if reader else []),
-        "--quiet",
-        "--no-write-fetch-head",
-        "--no-tags",
-        "--stdin",
-        str(workshop.git_dir),
-        git_dir=store,
-        stdin="".join(f"+{c}:{ref}\n" for c, ref in zip(commits, refs, strict=True)).encode(),
-    )
+    values = dict(zip(refs, commits, strict=True))
+    with git.refs.writing(store, values):
+        await git.run(
+            "fetch",
+            *([f"--upload-pack={shlex.join([*reader, 'git-upload-pack'])}"] if reader else []),
+            "--quiet",
+            "--no-write-fetch-head",
+            "--no-tags",
+            "--stdin",
+            str(workshop.git_dir),
+            git_dir=store,
+            stdin="".join(f"+{commit}:{ref}\n" for ref, commit in values.items()).encode(),
+        )
 
 
 def _look_at(workshop: Workshop, source: Source) -> tuple[str, ws.Head, dict[str, str]]:

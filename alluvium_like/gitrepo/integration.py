@@ -17,6 +17,7 @@ from alluvium_like.execution.quick import Completed
 from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.harvest import task_ref
 from alluvium_like.gitrepo.history import History
+from alluvium_like.gitrepo.journal import ANY
 from alluvium_like.gitrepo.merges import Conflict, Merged, merge_commits
 from alluvium_like.gitrepo.objects import update_refs, write_commit
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref
@@ -26,6 +27,7 @@ from alluvium_like.gitrepo.vetting import find_refused
 from alluvium_like.gitrepo.workshop import Source, is_object_id, read_untrusted
 
 _BASE_REF = "refs/alluvium/base"
+_TAGS = "refs/tags/*"
 _EMPTY_TREE = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
     "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
@@ -102,20 +104,31 @@ class Integration:
             tip = await self.owner_tip()
             if tip == self.seen:
                 return False
-            await self._run(
-                "fetch",
-                "--quiet",
-                "--no-write-fetch-head",
-                str(self._owner),
-                f"+{full_ref(self.base_branch)}:{full_ref(self.base_branch)}",
-                "+refs/tags/*:refs/tags/*",
-            )
+            await self._read_tags()
+            had, mirror = set(self._tags), full_ref(self.base_branch)
             was_even = self.base in (self.seen, "")
-            self.seen = await self._resolve(full_ref(self.base_branch)) or tip
+            with self._git.refs.writing(self.path, {mirror: ANY, _TAGS: ANY}) as came:
+                await self._run(
+                    "fetch",
+                    "--quiet",
+                    "--no-write-fetch-head",
+                    str(self._owner),
+                    f"+{mirror}:{mirror}",
+                    f"+{_TAGS}:{_TAGS}",
+                )
+                self.seen = await self._resolve(mirror) or tip
+                await self._read_tags()
+                came.clear()
+                came |= {mirror: self.seen, **dict(set(self._tags) - had)}
             if was_even:
                 await self._move_base(self.seen)
-            await self._read_tags()
             return True
+
+    async def assert_refs(self) -> None:
+        """Put right those of our refs that the daemon itself goes by, whatever they are now."""
+        mirror = f"update {full_ref(self.base_branch)} {self.seen}"
+        async with self._lock:
+            await self._update_refs([mirror, f"update {_BASE_REF} {self.base}"], "assert")
 
     async def set_base(self, commit: str) -> None:
         """Move our own base: ahead to what was proven, or back to what the owner has."""

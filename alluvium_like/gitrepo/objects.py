@@ -125,7 +125,10 @@ async def known_kinds(git: Git, store: Path, ids: Sequence[str]) -> dict[str, st
 
 
 async def update_refs(git: Git, store: Path, lines: Sequence[str], why: str) -> None:
-    """Change refs, all or none, as the step `refs.<why>`. Raises GitFailed."""
+    """Change refs, all or none, as the step `refs.<why>`. Raises GitFailed.
+
+    A line is `update <ref> <new>` or `delete <ref>`, with the old value behind it or not.
+    """
     if not lines:
         return
 
@@ -136,7 +139,9 @@ async def update_refs(git: Git, store: Path, lines: Sequence[str], why: str) -> 
             if answer != expected:
                 raise GitFailed(list(_UPDATE_REF), 1, answer.decode(errors="replace"))
 
-    with step(f"refs.{why}"):
+    words = [line.split(" ") for line in lines]
+    values = {ref: rest[0] if verb == "update" else "" for verb, ref, *rest in words}
+    with step(f"refs.{why}"), git.refs.writing(store, values):
         await git.ask(_UPDATE_REF, dialogue, store)
 
 

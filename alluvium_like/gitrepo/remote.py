@@ -17,6 +17,7 @@ import anyio
 
 from alluvium_like.errors import GitFailed
 from alluvium_like.execution.quick import Completed
+from alluvium_like.gitrepo.journal import ANY
 from alluvium_like.gitrepo.landing import Owner
 from alluvium_like.gitrepo.runner import Git, first_line, full_ref, null_split
 from alluvium_like.gitrepo.workshop import is_object_id
@@ -108,17 +109,19 @@ class Remote:
         fetched = f"refs/alluvium/fetched/{self.title}"
         if await self._resolve(fetched) == tip:
             return tip
-        done = await self._reach(
-            self.fetch_url,
-            "fetch",
-            "--quiet",
-            "--no-write-fetch-head",
-            "--no-tags",
-            "--no-recurse-submodules",
-            _NAME,
-            f"+{self._ref}:{fetched}",
-        )
-        return done if isinstance(done, Unreachable) else await self._resolve(fetched)
+        with self.git.refs.writing(self.store, {fetched: ANY}) as came:
+            done = await self._reach(
+                self.fetch_url,
+                "fetch",
+                "--quiet",
+                "--no-write-fetch-head",
+                "--no-tags",
+                "--no-recurse-submodules",
+                _NAME,
+                f"+{self._ref}:{fetched}",
+            )
+            came[fetched] = await self._resolve(fetched)
+        return done if isinstance(done, Unreachable) else came[fetched]
 
     async def push(self, commit: str) -> Pushed | Rejected | Unreachable:
         """Move the branch forward to a commit, or make it; never anything but a fast-forward."""
@@ -154,7 +157,8 @@ class Remote:
     async def agree(self, commit: str) -> None:
         """Remember what the remote and the base have in common. Raises GitFailed."""
         with anyio.CancelScope(shield=True):  # a stop that cut git off would leave a lock behind
-            await self.git.run("update-ref", self._agreed, commit, git_dir=self.store)
+            with self.git.refs.writing(self.store, {self._agreed: commit}):
+                await self.git.run("update-ref", self._agreed, commit, git_dir=self.store)
 
     @property
     def _ref(self) -> str:

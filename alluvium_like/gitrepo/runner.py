@@ -21,6 +21,7 @@ from alluvium_like.errors import GitFailed, RepositoryError
 from alluvium_like.execution.marker import MARKER_VARIABLE, RunKind, RunMarker
 from alluvium_like.execution.quick import Completed, run_quick
 from alluvium_like.failpoint import step
+from alluvium_like.gitrepo.journal import RefJournal
 from alluvium_like.gitrepo.locks import birth_of, clear_lock, lock_in_the_way
 from alluvium_like.gitrepo.talk import Answer, Pipe, Talk
 
@@ -68,7 +69,7 @@ class Git:
     """Runs git; `workspace_id` marks the processes so that a restart finds survivors.
 
     Repositories in the folder `state` are ours alone: what a git that was killed there has locked
-    is unlocked when it stops another one.
+    is unlocked when it stops another one. `refs` is told of what is written to refs there.
     """
 
     workspace_id: str
@@ -78,6 +79,7 @@ class Git:
         default_factory=dict, compare=False, repr=False
     )
     at_work: dict[anyio.Event, Path] = field(default_factory=dict, compare=False, repr=False)
+    refs: RefJournal = field(default_factory=RefJournal, compare=False, repr=False)
 
     async def run(
         self,

@@ -25,6 +25,7 @@ from alluvium_like.messages.egress import (
     not_reached,
     odd_name,
 )
+from alluvium_like.messages.escapes import escaped
 from alluvium_like.messages.queue import (
     FLAKE_REASON,
     conflict_reason,
@@ -46,6 +47,7 @@ from alluvium_like.messages.setup import TAKE_OUT, command_failed, lfs_pointers,
 from alluvium_like.messages.upstream import (
     base_rewritten,
     not_pushed,
+    push_held,
     upstream_input,
     upstream_lost,
     upstream_rewritten,
@@ -73,6 +75,7 @@ __all__ = [
     "conflict_request",
     "earlier_attempt",
     "escalation_question",
+    "escaped",
     "folder_gone",
     "input_changed",
     "landed_question",
@@ -88,6 +91,7 @@ __all__ = [
     "odd_name",
     "out_of_time",
     "private_tracked",
+    "push_held",
     "refused_again",
     "refused_all_the_time",
     "revert_input",

@@ -37,6 +37,11 @@ def upstream_waits(title: str, reason: str) -> str:
     return f"{title} has new commits, and taking them up waits: {reason}. {_TRIED_AGAIN}"
 
 
+def push_held(title: str) -> str:
+    """Say that nothing is pushed or taken up while nothing lands either."""
+    return f"{title} waits: see the condition escape. It goes on after 'alluvium-like resume'"
+
+
 def upstream_rewritten(title: str, base_branch: str) -> str:
     """Ask a person what to do about a remote branch that lost commits that the base holds."""
     return (

@@ -5,7 +5,8 @@ there. Of two mounts the deeper one counts, whatever the order in which they wer
 """
 
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -82,9 +83,12 @@ class Box:
 
 def _says_the_same(inner: Mount, outer: Mount) -> bool:
     """Tell whether the outer of two mounts shows the same at the place of the inner one."""
+    shown = outer.source / inner.place.relative_to(outer.place)
+    if inner.access is Access.LINK:  # a link of the machine, which is there as it is
+        return outer.access in (Access.READ, Access.WRITE) and shown == inner.place
     if inner.access is not outer.access or inner.access not in (Access.READ, Access.WRITE):
         return False
-    return outer.source / inner.place.relative_to(outer.place) == inner.source
+    return shown == inner.source
 
 
 SYSTEM: Final = tuple(
@@ -97,10 +101,14 @@ SYSTEM: Final = tuple(
 """Where an operating system keeps programs and what they need; read-only in every box."""
 
 
+_SEARCHED: Final = {Path("/etc"): 8, Path("/opt"): 2, Path("/usr/local/etc"): 8}
+"""Where secrets of the system may lie, and how deep they are looked for."""
+
+
 def system_mounts() -> list[Mount]:
     """Return what of the machine every box shows. Blocks.
 
-    What in /etc not everybody may read stays hidden: a daemon that runs as root could read it.
+    What in it not everybody may read stays hidden: a daemon that runs as root could read it.
     """
     found = []
     for path in SYSTEM:
@@ -108,24 +116,19 @@ def system_mounts() -> list[Mount]:
             found.append(Mount(path, Access.LINK, path.readlink()))
         elif path.exists():
             found.append(Mount.of(path))
-    return [*found, *(Mount.of(path, Access.HIDDEN) for path in _secret_in(Path("/etc")))]
+    secret = (path for folder, depth in _SEARCHED.items() for path in _secret_in(folder, depth))
+    return [*found, *(Mount.of(path, Access.HIDDEN) for path in secret)]
 
 
-def _secret_in(folder: Path) -> list[Path]:
-    """Return what in a folder only its owner or group may read; no link is followed."""
-    found: list[Path] = []
-    left = [os.fspath(folder)]
-    while left:
-        try:
-            with os.scandir(left.pop()) as listing:
-                entries = list(listing)
-        except OSError:
-            continue
-        for entry in entries:
-            if entry.is_symlink():
-                continue
-            if not entry.stat(follow_symlinks=False).st_mode & 0o004:
-                found.append(Path(entry.path))
-            elif entry.is_dir(follow_symlinks=False):
-                left.append(entry.path)
-    return found
+def _secret_in(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield what in a folder only its owner or group may read; no link is followed."""
+    try:
+        with os.scandir(folder) as listing:
+            entries = [entry for entry in listing if not entry.is_symlink()]
+    except OSError:
+        return
+    for entry in entries:
+        if not entry.stat(follow_symlinks=False).st_mode & stat.S_IROTH:
+            yield Path(entry.path)
+        elif depth > 1 and entry.is_dir(follow_symlinks=False):
+            yield from _secret_in(Path(entry.path), depth - 1)

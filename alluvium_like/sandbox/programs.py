@@ -5,10 +5,13 @@ and where a program lies in an installation (node_modules, a virtual environment
 the whole of that may be read. Everything here blocks.
 """
 
+# ruff: noqa: PTH110, PTH112, PTH113, PTH114 - those of Path raise where nobody may look
+
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from os.path import exists, isdir, isfile, islink  # which say no where nobody may look
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +24,9 @@ _MANAGERS: Final = (
 )
 """Folders below a home in which tools are installed, and nothing secret."""
 _CARGO: Final = ".cargo/bin"  # beside it lies the key of the registry
+_SHARED: Final = ".local"  # as the home folder itself, which may be one of npm: keys lie there, too
+_PARTS: Final = ("bin", "include", "lib", "lib64", "libexec")
+"""What of an installation is programs, and nothing of a person's."""
 PACKAGE: Final = Path(alluvium_like.__file__).parent
 PYTHON: Final = Path(os.path.realpath(sys.executable))
 """The interpreter of the daemon, beneath its virtual environment."""
@@ -43,7 +49,7 @@ def tool_mounts(environment: Mapping[str, str]) -> list[Mount]:
     found: dict[Mount, None] = {}
     for text in environment.get("PATH", "").split(os.pathsep):
         folder = Path(text)
-        if not text or not folder.is_absolute() or not folder.is_dir() or _is_system(folder):
+        if not text or not folder.is_absolute() or not isdir(folder) or _is_system(folder):
             continue
         found |= dict.fromkeys(_of_tools(folder, home))
     return list(found)
@@ -55,16 +61,18 @@ def own_mounts() -> list[Mount]:
 
 
 def _of_tools(folder: Path, home: Path) -> Iterator[Mount]:
-    if folder == home or home == Path(os.sep):
+    if home.is_relative_to(folder) or home == Path(os.sep):  # "/", too, from a "$UNSET/" in PATH
         return
     for name in _MANAGERS:
         if folder.is_relative_to(home / name):
             yield Mount.of(home / name)
             return
-    if folder == home / _CARGO and (home / ".rustup").is_dir():
+    if folder == home / _CARGO and isdir(home / ".rustup"):
         yield Mount.of(home / ".rustup")
-    prefix = _prefix_of(folder)
-    yield Mount.of(prefix or folder)
+    if prefix := _prefix_of(folder):
+        yield from _installed_in(prefix)
+    else:
+        yield Mount.of(folder)
 
 
 def _of_program(word: str, search: str, cwd: Path) -> Iterator[Mount]:
@@ -75,12 +83,12 @@ def _of_program(word: str, search: str, cwd: Path) -> Iterator[Mount]:
     path = Path(found)
     for _ in range(_MOST_HOPS):
         yield from _around(path)
-        if not path.is_symlink():
+        if not islink(path):
             break
         if not _is_system(path):
             yield Mount(path, Access.LINK, path.readlink())
         path = Path(os.path.normpath(path.parent / path.readlink()))
-    if path.is_file() and not _is_system(path):
+    if isfile(path) and not _is_system(path):
         yield Mount.of(path)
     yield from _of_interpreter(path, search, cwd)
 
@@ -94,12 +102,21 @@ def _around(path: Path) -> Iterator[Mount]:
         yield Mount.of(modules[-1])
     for folder in path.parents:
         settings = folder / "pyvenv.cfg"
-        if settings.is_file():
-            yield Mount.of(folder)
+        if isfile(settings):
+            yield from _installed_in(folder)
             yield from _base_of(settings)
             return
     if prefix := _prefix_of(path.parent):
+        yield from _installed_in(prefix)
+
+
+def _installed_in(prefix: Path) -> Iterator[Mount]:
+    """Yield an installation; of one that shares its folder with what a person keeps, its parts."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - there may be none
+    if prefix.name != _SHARED and not home.is_relative_to(prefix):
         yield Mount.of(prefix)
+        return
+    yield from (Mount.of(prefix / name) for name in _PARTS if isdir(prefix / name))
 
 
 def _base_of(settings: Path) -> Iterator[Mount]:
@@ -109,7 +126,7 @@ def _base_of(settings: Path) -> Iterator[Mount]:
         if key.strip() == "home" and value.strip():
             base = Path(os.path.realpath(value.strip()))
             if not _is_system(base):
-                yield Mount.of(_prefix_of(base) or base)
+                yield from _installed_in(_prefix_of(base) or base)
 
 
 def _prefix_of(folder: Path) -> Path | None:
@@ -117,7 +134,9 @@ def _prefix_of(folder: Path) -> Path | None:
     prefix, library = folder.parent, folder.parent / "lib"
     if folder.name != "bin" or prefix == Path(os.sep):
         return None
-    if (library / "node_modules").is_dir() or any(library.glob("python3*")):
+    programs_of_git = prefix / "libexec" / "git-core"
+    modules = library / "node_modules"
+    if any(map(isdir, (programs_of_git, modules))) or any(library.glob("python3*")):
         return prefix
     return None
 
@@ -141,7 +160,7 @@ def _of_words(words: Sequence[str]) -> Iterator[Mount]:
     """Yield the absolute paths among the words of a command."""
     for word in words:
         path = Path(word)
-        if path.is_absolute() and len(path.parts) > 2 and path.exists() and not _is_system(path):
+        if path.is_absolute() and len(path.parts) > 2 and exists(path) and not _is_system(path):
             yield Mount.of(path)
 
 

@@ -7,7 +7,8 @@ but what is named and what an agent needs to log in.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +17,16 @@ from alluvium_like.config import Config
 from alluvium_like.config.agents import Profile
 from alluvium_like.config.sandbox import Mode, Network, Sandbox
 from alluvium_like.errors import SandboxMissing
+from alluvium_like.failpoint import step
 from alluvium_like.gitrepo.workshop import Source, Workshop
-from alluvium_like.guarded import own_path, place
+from alluvium_like.guarded import exists, open_folder, own_path, place
 from alluvium_like.sandbox.box import Access, Box, Limits, Mount, system_mounts
 from alluvium_like.sandbox.bubblewrap import around, find_problem
 from alluvium_like.sandbox.programs import own_mounts, program_mounts, tool_mounts
 from alluvium_like.workspace import TaskFolder, Workspace
 
 _TMP: Final = "/tmp"  # noqa: S108 - the private one of the box
+_CACHES: Final = (".cache", ".npm", ".pnpm-store", ".yarn", ".cargo", ".gradle", ".m2", "go")
 HOME_PARTS: Final = ("sessions", "home")
 """Where the home folder of a task's agents lies, below `.agent/`."""
 
@@ -35,7 +38,8 @@ class Boxes:
         """Look what can be done here. Blocks for some 30 ms."""
         self._workspace = workspace
         self._environment = dict(os.environ)
-        self._machine = (*system_mounts(), *own_mounts())
+        git = program_mounts(["git"], self._environment, Path(os.sep))
+        self._machine = (*system_mounts(), *own_mounts(), *git)
         self.problem = find_problem()
 
     def require(self, config: Config) -> None:
@@ -46,6 +50,13 @@ class Boxes:
     def lacking(self, config: Config) -> str:
         """Return why something is run without a box that would have one, empty where nothing is."""
         return self.problem if "auto" in modes_of(config) else ""
+
+    def holds(self, config: Config, profile: Profile | None = None) -> bool:
+        """Tell whether all that an attempt or a test of a candidate runs is in a box."""
+        modes = {config.sandbox.mode}
+        if profile is not None:
+            modes.add(config.sandbox.merged(profile).mode)
+        return "none" not in modes and not self.problem
 
     def boxed(self, mode: Mode) -> bool:
         """Tell whether something is run in a box. Raises SandboxMissing."""
@@ -74,13 +85,14 @@ class Boxes:
         changes = {"HOME": str(home), "TMPDIR": _TMP}
         hosts = sandbox.hosts
         mounts = [
-            *self._base(sandbox, home),
+            *self._base(sandbox, home, environment),
             Mount.of(folder.input),
             Mount.of(folder.agent, Access.WRITE),
             *_of_workshop(workshop, source),
         ]
         if adapter is not None:
-            hosts = tuple(dict.fromkeys((*hosts, *adapter.hosts(environment))))
+            needed = adapter.hosts(environment, profile.arguments, profile.model)
+            hosts = tuple(dict.fromkeys((*hosts, *needed)))
             mounts += _of_person(adapter, environment, home)
             if environment.get(adapter.folder_variable):
                 changes[adapter.folder_variable] = str(home / adapter.own_folder)
@@ -88,17 +100,27 @@ class Boxes:
         return Box(tuple(mounts), sandbox.network, hosts, limits_of(sandbox), changes)
 
     def with_program(
-        self, box: Box, argv: Sequence[str], named: Iterable[str], environment: Mapping[str, str]
+        self, box: Box, program: str, named: Sequence[str], environment: Mapping[str, str]
     ) -> Box:
-        """Return a box that shows the program of a command line, and the paths that are `named`.
+        """Return a box that shows a program, that of a person's own words, and the paths in these.
 
         What would show the workspace, or all of a home folder, is not shown for being named.
         """
-        words = [argv[0], *(word for word in named if self._may_be_shown(Path(word)))]
         cwd = Path(environment.get("ALLUVIUM_WORKTREE") or self._workspace.root)
+        words = [word for word in named[1:] if self._may_be_shown(Path(word))]
         own = {mount.place for mount in box.mounts}
-        found = program_mounts(words, environment, cwd)
+        found = [
+            *program_mounts([self._trusted(program, cwd)], environment, cwd),
+            *program_mounts([self._trusted("".join(named[:1]), cwd), *words], environment, cwd),
+        ]
         return box.with_mounts(mount for mount in found if mount.place not in own)
+
+    def _trusted(self, program: str, cwd: Path) -> str:
+        """Return a program, "" for one that lies where agents write: it is there anyway, and says
+        what they like of its needs.
+        """
+        where = Path(os.path.normpath(cwd / program))
+        return "" if os.sep in program and self._is_private(where) else program
 
     def of_tree(
         self,
@@ -111,10 +133,12 @@ class Boxes:
         sandbox = config.sandbox
         if not self.boxed(sandbox.mode):
             return None
-        home = Path(self._environment.get("HOME") or "/nonexistent")
+        home = Path(self._environment.get("HOME") or os.sep)
+        if home == Path(os.sep):
+            home = Path("/nonexistent")
         mounts = (
             Mount.of(home, Access.EMPTY),
-            *self._base(sandbox, home),
+            *self._base(sandbox, home, self._environment),
             *_of_workshop(workshop, source),
         )
         return Box(mounts, network, sandbox.hosts, limits_of(sandbox), {"TMPDIR": _TMP})
@@ -129,10 +153,12 @@ class Boxes:
         mounts = (*self._machine, Mount.of(workshop.git_dir), Mount.of(objects))
         return around(Box(mounts, "loopback"), workshop.git_dir)
 
-    def _base(self, sandbox: Sandbox, home: Path) -> Iterator[Mount]:
+    def _base(
+        self, sandbox: Sandbox, home: Path, environment: Mapping[str, str]
+    ) -> Iterator[Mount]:
         """Yield what every box shows: the machine, this program, tools, what the owner names."""
         yield from self._machine
-        yield from tool_mounts(self._environment)
+        yield from tool_mounts(environment)
         yield from _named(sandbox.readable, Access.READ, home)
         yield from _named(sandbox.writable, Access.WRITE, home)
         yield Mount.of(self._workspace.root, Access.HIDDEN)
@@ -145,8 +171,12 @@ class Boxes:
         real = Path(os.path.realpath(path))
         if any(each.is_relative_to(real) for each in (workspace.root, home)):
             return False
-        private = (workspace.state, *workspace.folders)
-        return not any(real.is_relative_to(folder) for folder in private)
+        # Both: a link that an agent committed leads wherever it likes.
+        return not any(map(self._is_private, (real, Path(os.path.normpath(path)))))
+
+    def _is_private(self, path: Path) -> bool:
+        private = (self._workspace.state, *self._workspace.folders)
+        return any(path.is_relative_to(folder) for folder in private)
 
 
 def modes_of(config: Config) -> set[Mode]:
@@ -178,7 +208,7 @@ def _named(paths: Sequence[str], access: Access, home: Path) -> Iterator[Mount]:
         source = Path(text).expanduser()
         inside = text.startswith("~")
         place = home / Path(text).relative_to("~") if inside else source
-        if source.exists():
+        if os.path.exists(source):  # noqa: PTH110 - no, too, where nobody may look
             yield Mount(place, access, Path(os.path.realpath(source)))
 
 
@@ -188,6 +218,19 @@ def _of_person(adapter: Adapter, environment: Mapping[str, str], home: Path) -> 
         login = name in adapter.login_files and name not in adapter.settings_files
         access = Access.WRITE if login else Access.READ
         yield Mount(home / name, access, Path(os.path.realpath(source)))
+
+
+def drop_caches(folder: TaskFolder, trash: Path) -> None:
+    """Take what agents only keep to be faster out of their home folder: it may be gigabytes a task.
+
+    Blocks; raises OSError.
+    """
+    with own_path(folder.agent, *HOME_PARTS) as home, open_folder(trash) as target:
+        for name in _CACHES:
+            if exists(home, name):
+                new_name = f"{name}-{secrets.token_hex(8)}"
+                with step("cache.drop"):
+                    os.rename(name, new_name, src_dir_fd=home, dst_dir_fd=target)
 
 
 def make_home(folder: TaskFolder, box: Box) -> None:

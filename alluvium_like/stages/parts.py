@@ -22,6 +22,7 @@ from alluvium_like.place import Place
 from alluvium_like.stages.boxes import Boxes
 from alluvium_like.stages.health import Health
 from alluvium_like.stages.setups import Setups
+from alluvium_like.stages.watch import Watch
 from alluvium_like.store.writer import Store
 from alluvium_like.task import REPOSITORY
 from alluvium_like.wake import Wake
@@ -218,6 +219,7 @@ class Parts:
     ahead: Ahead = field(default_factory=Ahead)
     ports: Ports = field(default_factory=Ports)
     setups: Setups = field(default_factory=Setups)
+    watch: Watch = field(default_factory=Watch)
 
     async def mend(self) -> bool:
         """Make those of the daemon's own folders that are missing; return whether any was.

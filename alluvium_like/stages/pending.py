@@ -23,7 +23,8 @@ async def anything_to_do(parts: Parts) -> bool:
     counts = await store.counts()
     waiting = {state for state in ACTIVE if counts.get(state)}
     waiting.discard(State.INTEGRATING)  # proven, and its landing has to wait
-    if await store.conditions(Condition.BASE_RED) or await store.conditions(Condition.LANE):
+    held_up = (Condition.BASE_RED, Condition.LANE, Condition.ESCAPE)
+    if any([await store.conditions(name) for name in held_up]):
         waiting.discard(State.WORKER_DONE)
     if await _none_may_start(parts) or await store.conditions(Condition.PAUSED):
         waiting -= {State.QUEUED, State.NEEDS_REVISION}

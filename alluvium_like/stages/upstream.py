@@ -20,6 +20,7 @@ from alluvium_like.gitrepo.remote import Pushed, Rejected, Remote, Unreachable, 
 from alluvium_like.gitrepo.runner import first_line
 from alluvium_like.lifecycle import ENDED, Condition, State
 from alluvium_like.log import get_logger
+from alluvium_like.stages.escapes import is_frozen
 from alluvium_like.stages.making import make_task_folder
 from alluvium_like.stages.parts import (
     SLOW_LOOK_SECONDS,
@@ -117,6 +118,9 @@ class Upstream:
 
     async def _look(self, name: str) -> _Found:
         parts = self._parts
+        if await is_frozen(parts):
+            parts.ahead.ask("")
+            return _Found(messages.push_held(f"{name}/{parts.integration.base_branch}"))
         known = await parts.store.repository(parts.repository)
         place = Path(known.path) if known is not None else parts.workspace.root
         store = parts.integration.path
@@ -199,6 +203,8 @@ class Upstream:
     async def _push(self, remote: Remote, tip: str, seen: str) -> _Found | Rejected | Unreachable:
         if tip:
             await _agree(remote, tip)
+        if await is_frozen(self._parts):  # to ask the remote took its time
+            return _WELL
         end = await remote.push(seen)
         if not isinstance(end, Pushed):
             return end

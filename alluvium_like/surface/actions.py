@@ -157,9 +157,13 @@ class Actions:
         self.wakes.dispatch.set()
 
     async def resume(self) -> None:
-        """Start attempts again, and let a lane on a red base and parked agents try again."""
+        """Start attempts again, and let a lane that is held up and parked agents try again.
+
+        What an escape has changed is taken as it is now.
+        """
+        held_up = {"second": Condition.BASE_RED, "third": Condition.ESCAPE}
         async with self.store.transaction("resumed") as tx:
-            await tx.run("clear_conditions", first=Condition.PAUSED, second=Condition.BASE_RED)
+            await tx.run("clear_conditions", first=Condition.PAUSED, **held_up)
             await tx.run("doubt_red_trials")
             await tx.run("unpark_all")
         self.wakes.set_all()

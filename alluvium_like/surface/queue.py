@@ -60,10 +60,11 @@ def read_queue(workspace: Workspace) -> Queue:
         open_trials = store.open_trials(REPOSITORY) if is_locked(workspace) else []
         testing = [_trial(store, workspace, row) for row in open_trials]
         under_test = {trial["commit"] for trial in testing}
-        paused = [c["reason"] for c in store.conditions() if c["name"] == Condition.BASE_RED]
+        pauses = (Condition.BASE_RED, Condition.ESCAPE)
+        paused = [c["reason"] for c in store.conditions() if c["name"] in pauses]
         return Queue(
             base_branch=store.base_branch(),
-            paused=next(iter(paused), ""),
+            paused="; ".join(paused),
             failure_rate=figures["failure_rate"] if figures else 0.0,
             judged=figures["judged"] if figures else 0,
             runs=figures["runs"] if figures else 0,

@@ -21,9 +21,9 @@ from alluvium_like.config.agents import Profile
 from alluvium_like.errors import AlluviumError
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref
 from alluvium_like.gitrepo.workshop import Source, Workshop, make_workshop
+from alluvium_like.sandbox.attached import run_attached
 from alluvium_like.sandbox.box import Access, Box, Mount
 from alluvium_like.sandbox.cgroup import enforced
-from alluvium_like.sandbox.run import run_attached
 from alluvium_like.stages.boxes import Boxes, make_home
 from alluvium_like.stages.dispatch.worker import adapter_of, environment_of, worker_of
 from alluvium_like.store.reader import StoreReader
@@ -165,7 +165,7 @@ def _place_of(workspace: Workspace, part: str) -> _Place:
         program = (
             worker.adapter.program_line(worker.call) if worker.adapter else tuple(worker.named)
         )
-        box = boxes.with_program(box, program, worker.named, environment)
+        box = boxes.with_program(box, program[0], worker.named, environment)
     return _Place(config, boxes, task, agent, profile, workshop, environment, box)
 
 

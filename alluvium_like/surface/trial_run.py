@@ -93,7 +93,7 @@ async def _try(config: Config, boxes: Boxes, name: str, profile: Profile, folder
     spec = await to_thread.run_sync(worker.fill, _spec(worker, folder), record)
     if box is not None:
         box = await to_thread.run_sync(
-            boxes.with_program, box, spec.argv, worker.named, spec.environment
+            boxes.with_program, box, spec.argv[0], worker.named, spec.environment
         )
     refused: list[str] = []
     end = await run_program(spec, box, lambda *told: refused.append(messages.not_let_reach(*told)))
@@ -118,13 +118,14 @@ def _worker(
 ) -> tuple[Worker, Box | None]:
     """Make what a task has, and return what works on it, and in which box."""
     profile, task = config.profiles[name], TaskFolder(folder)
-    for made in (task.input, task.agent):
-        made.mkdir()
+    borrowed = folder / "borrowed.git"
+    for made in (task.input, task.agent, borrowed / "objects"):
+        made.mkdir(parents=True)
     task.prompt.write_text(_PROMPT, encoding="utf-8")
     places = AttemptPlaces("test", folder, task.agent, repo, "main", task.prompt)
     environment = environment_of(profile, places)
     workshop = Workshop("test", repo / ".git", repo)
-    source = Source(repo / ".git", "sha1", "main", "", ())
+    source = Source(borrowed, "sha1", "main", "", ())
     box = boxes.of_attempt(
         config, profile, adapter_of(profile), task, workshop, source, environment
     )

@@ -62,6 +62,7 @@ BARS = (
     ),
     Bar("first-word", "small.ratio", _FIRST.format("100"), _ADD, 1.0, "x"),
     Bar("first-word", "big.ratio", _FIRST.format("20,000"), _ADD, 1.0, "x"),
+    Bar("box", "added_ms", "what the box adds to an attempt", "the same without", 50, "ms"),
     Bar("scale", "idle.cpu_ms", _STORE.format("idle, CPU a minute"), "", 50, "ms"),
     Bar("scale", "status_ms.median", _STORE.format("status"), "", 300, "ms"),
     Bar("scale", "list_ms.median", _STORE.format("list"), "", 300, "ms"),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
+import box_cost
 import count_git
 import first_word
 import peer
@@ -74,6 +75,7 @@ MEASURES: dict[str, Measure] = {
     "batch": lambda folder, effort: against_git(folder, effort.small, effort.runs or 5),
     "big-tree": lambda folder, effort: against_git(folder, effort.big, effort.runs or 3),
     "queue": lambda folder, effort: queue_runs.measure(folder, effort.ready, effort.test_seconds),
+    "box": lambda folder, effort: box_cost.measure(folder, effort.drops),
     "git-processes": lambda folder, _: count_git.measure(folder),
     "scale": lambda folder, _: scale.measure(folder),
     "peer": lambda folder, effort: peer.measure(
@@ -83,7 +85,7 @@ MEASURES: dict[str, Measure] = {
         folder, effort.big, effort.runs or 3, effort.peer_seconds
     ),
 }
-QUICK_MEASURES = ("first-word", "batch", "big-tree", "queue")
+QUICK_MEASURES = ("first-word", "batch", "big-tree", "queue", "box")
 
 
 @dataclass(frozen=True, slots=True)

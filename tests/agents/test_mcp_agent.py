@@ -12,6 +12,7 @@ from model_server.script import Case, Script
 from model_server.server import ModelServer, Request
 from programs import CODEX_SETTINGS, KEY
 
+from alluvium_like.config.hosts import host_of
 from alluvium_like.lifecycle import AgentOutcome, Ending, Outcome, State
 
 pytestmark = pytest.mark.timeout(300)
@@ -47,6 +48,9 @@ def codex(scene: Scene, url: str, **more: object) -> None:
         # Its sandbox needs a home that is not below the folder for temporary files.
         "env": [KEY_NAME, f"CODEX_HOME={home}", f"TMPDIR={scratch}"],
         "timeout_seconds": 120,
+        # A server is not known: what it needs in its box has to be named.
+        "writable": [str(home), str(scratch)],
+        "hosts": [host_of(url)],
     }
     scene.add_table("codex", told | more)
 

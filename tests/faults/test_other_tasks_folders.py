@@ -83,6 +83,14 @@ def check_held(task: Any, what: str, suspect: str) -> None:
     assert "'retry' takes it as it is now" in task["reason"]
 
 
+def suspects_named(bed: Bed) -> list[str]:
+    """Return the tasks that the lane is held because of, of those that had a turn."""
+    (escape,) = [c for c in bed.json("status")["conditions"] if c["name"] == "escape"]
+    named = [task["id"] for task in bed.json("list") if f"{task['id']} ran" in escape["reason"]]
+    assert "input/rewritten" in escape["reason"]
+    return named
+
+
 @pytest.fixture(scope="module")
 def forged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """One agent has done all of it to tasks that wait behind it; now they have had their turn."""
@@ -95,6 +103,9 @@ def forged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
         wait_until_ready(bed, "bad")
         drop(bed, *FORGERIES, "untouched")
         let(bed, "bad")
+        bed.wait_for("untouched", "worker_done")
+        assert bed.task("bad")["id"] in suspects_named(bed)
+        bed.cli("resume")
         bed.wait_until_idle()
         yield bed
     finally:
@@ -106,7 +117,8 @@ def test_nothing_is_started_on_what_another_agent_has_forged(forged: Bed) -> Non
     for victim, (_, what) in FORGERIES.items():
         check_held(forged.task(victim), what, suspect["id"])
         assert not list(forged.folder(victim).glob(".system/attempts/*/stdout.log"))
-    assert suspect["outcome"] == "merged"
+    assert suspect["state"] == "needs_human"
+    assert "input/rewritten" in suspect["reason"]
     assert forged.task("untouched")["outcome"] == "merged"
 
 

@@ -162,8 +162,9 @@ def test_a_history_that_is_replaced_takes_no_stage_by_surprise(bed: Bed) -> None
         {WORK}
         case $ALLUVIUM_TASK_ID in
             *-asks-*)
-                [ -e "$ALLUVIUM_AGENT_DIR/asked" ] || echo why > "$ALLUVIUM_AGENT_DIR/needs_human.md"
-                touch "$ALLUVIUM_AGENT_DIR/asked" ;;
+                cd "$ALLUVIUM_AGENT_DIR"
+                [ -e asked ] || echo why > needs_human.md
+                touch asked ;;
             *-runs-*)
                 touch "$ALLUVIUM_AGENT_DIR/up"
                 {HOLD} ;;
@@ -178,7 +179,7 @@ def test_a_history_that_is_replaced_takes_no_stage_by_surprise(bed: Bed) -> None
     bed.drop("lands")
     bed.wait_for_reason("lands", "waits")
     bed.drop("runs")
-    bed.wait(lambda: any(bed.root.glob("tasks/*-runs-*/up")), "runs")
+    bed.wait(lambda: any(bed.root.glob("tasks/*-runs-*/.agent/up")), "runs")
     (bed.repo / "lands").unlink()
     os.kill(pid := bed.json("status")["daemon"]["pid"], signal.SIGSTOP)
     tip = start_anew(bed, "fresh")

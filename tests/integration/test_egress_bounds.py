@@ -1,17 +1,31 @@
 """The way out of a box: what it takes at most, and who misbehaves harms nobody else."""
 
+import errno
 import resource
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any, ClassVar
 
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.abc import SocketAttribute, SocketStream
 from blockbuster import blockbuster_ctx
-from egress_bed import ESTABLISHED, OK, PUBLIC, World, all_of, connect, echo, said, served, tunnel
+from egress_bed import (
+    ESTABLISHED,
+    OK,
+    PUBLIC,
+    World,
+    all_of,
+    connect,
+    echo,
+    get,
+    said,
+    served,
+    tunnel,
+)
 
 from alluvium_like.config.hosts import parse_host
 from alluvium_like.sandbox.egress import Bounds
@@ -51,9 +65,15 @@ async def test_a_head_has_an_end(world: World) -> None:
         await link.send(f"GET http://{OK}/ HTTP/1.1\r\nHost: {OK}\r\n".encode())
         for number in range(70):
             await link.send(b"X-%d: %b\r\n" % (number, b"x" * 1000))
-        await link.send(b"\r\n")
         assert (await all_of(link)).startswith(b"HTTP/1.1 431 ")
     assert world.looked_up == []
+
+
+async def test_a_head_that_comes_at_once_may_be_no_longer(world: World) -> None:
+    async with world.egress(OK, bounds=Bounds(head_bytes=len(get(f"http://{OK}/")))) as port:
+        assert b" 502 " in await said(port, get(f"http://{OK}/"))
+        assert b" 502 " in await said(port, get(f"http://{OK}/") + b"a body does not count")
+        assert b" 431 " in await said(port, get(f"http://{OK}/x"))
 
 
 async def test_a_silent_half_of_a_connection_has_an_end(world: World) -> None:
@@ -153,3 +173,26 @@ async def test_a_socket_that_is_shut_down_inside_ends_alone(world: World) -> Non
             await wait_all_tasks_blocked()
             async with await tunnel(port, str(host)):
                 pass
+
+
+class Exhausted(socket.socket):
+    """A listening socket of a process that has no descriptor left, a few times."""
+
+    errors: ClassVar = [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EAGAIN]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.errors:
+            raise OSError(self.errors.pop(), "no")
+        return super().accept()
+
+
+async def test_who_comes_waits_while_no_descriptor_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Exhausted()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    monkeypatch.setattr(socket, "create_server", lambda *_, **__: listener)
+    async with world.egress(bounds=Bounds(connections=1)) as port:
+        assert b" 403 " in await said(port, connect(f"{OK}:443"))
+    assert Exhausted.errors == []

@@ -113,3 +113,16 @@ async def test_one_of_another_kind_is_not_used(url: str) -> None:
     async with world.egress("a.example", environment={"https_proxy": url}) as port:
         told = await said(port, b"CONNECT a.example:443 HTTP/1.0\r\n\r\n")
     assert b"the proxy of the daemon's environment is none of http" in told
+
+
+async def test_an_endpoint_of_this_machine_is_not_asked_of_it() -> None:
+    world = World()
+    async with served(hello) as real:
+        world.ports["127.0.0.1", real] = real
+        environment = {"https_proxy": "http://127.0.0.1:1"}
+        async with (
+            world.egress(f"localhost:{real}", environment=environment) as port,
+            await tunnel(port, f"127.0.0.1:{real}") as link,
+        ):
+            await link.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await head_of(link)).endswith(b"hello")

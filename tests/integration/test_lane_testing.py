@@ -16,7 +16,7 @@ from alluvium_like.stages.integrate import testing, trial
 from alluvium_like.stages.integrate.ledger import Gate, Ledger
 from alluvium_like.stages.integrate.testing import Ended, Testing
 from alluvium_like.stages.integrate.train import Runs
-from alluvium_like.stages.integrate.trial import Trial, try_commit
+from alluvium_like.stages.integrate.trial import Trial, run_gate
 from alluvium_like.stages.parts import Parts, Wakes
 from alluvium_like.stages.parts import Runs as Live
 from alluvium_like.workspace import Workspace
@@ -134,7 +134,7 @@ async def test_each_test_has_room_for_its_output_whatever_the_ones_before_it_pri
     )
     monkeypatch.setattr(trial, "set_up", nothing)
     gate = Gate.of(tuple(TestCommand(name=n, command=f"printf {n * 6}") for n in "ab"))
-    assert (await try_commit(cast(Parts, parts), "c", gate, 1)).green
+    assert (await run_gate(cast(Parts, parts), "c", gate, 1)).green
     lines = space.trial_log(1).read_text().splitlines()
     kept = [line for line in lines if not line.startswith("[output limit of")]
     assert kept == ["$ printf aaaaaa", "aaaa", "$ printf bbbbbb", "bbbb"]

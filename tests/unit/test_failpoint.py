@@ -44,10 +44,10 @@ PRIMITIVES = {
 }
 # Programs of their own, outside the daemon: agents, and commands that a person calls.
 OUTSIDE = {
-    *("agents/patches.py", "surface/launch.py", "sandbox/inside.py"),
+    *("agents/patches.py", "surface/launch.py"),
     *("surface/agents.py", "surface/trial_run.py"),
+    *("sandbox/attached.py", "sandbox/inside.py"),
 }
-OUTSIDE_FUNCTIONS = {("sandbox/run.py", "run_attached")}
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def test_every_durable_call_passes_a_named_step() -> None:
         call
         for call in all_calls()
         if not call.in_step
-        and (call.file, call.function) not in PRIMITIVES | OUTSIDE_FUNCTIONS
+        and (call.file, call.function) not in PRIMITIVES
         and call.file not in OUTSIDE
     ]
     assert not bare, "\n".join(f"{c.file}:{c.line} {c.name} in {c.function}" for c in bare)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from alluvium_like.config.hosts import Host, HostTexts, parse_host, plain_name
+from alluvium_like.config.hosts import Host, HostTexts, host_of, parse_host, plain_name
 from alluvium_like.sandbox.addresses import Bar, bar_of, own_addresses
 
 
@@ -136,6 +136,28 @@ def test_what_is_no_host_is_refused_in_words(text: str, said: str) -> None:
 )
 def test_a_host_allows_what_it_names(text: str, name: str, port: int, allowed: bool) -> None:
     assert parse_host(text).allows(name, port) is allowed
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://api.example.org/v1", "api.example.org"),
+        ("http://API.example.org:80/", "api.example.org"),
+        ("https://api.example.org:8443/v1", "api.example.org:8443"),
+        ("http://api.example.org:443/v1", "api.example.org:443"),
+        ("http://127.0.0.1:4011/v1", "127.0.0.1:4011"),
+        ("http://localhost/v1", "localhost:80"),
+        ("https://localhost", "localhost:443"),
+        ("http://[::1]:8080/v1", "[::1]:8080"),
+        ("https://user:key@api.example.org/", "api.example.org"),
+        *((each, "") for each in ("", "api.example.org", "ftp://a.org", "http://", "http://[::1")),
+        *((each, "") for each in ("http://a:b/", "http://127.1/", "http://0.0.0.0:1", "https://*")),
+    ],
+)
+def test_the_host_of_an_address_is_known(url: str, host: str) -> None:
+    assert host_of(url) == host
+    if host:
+        assert str(parse_host(host)) == host
 
 
 def test_addresses_of_this_machine_are_known_without_asking() -> None:

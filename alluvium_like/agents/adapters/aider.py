@@ -14,7 +14,7 @@ It makes no map of the repository, whose cache would lie in the worktree. A repo
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,13 @@ from alluvium_like.agents.adapters.base import (
     Reader,
     dollars,
     option,
+)
+from alluvium_like.agents.adapters.providers import (
+    assigned_in,
+    hosts_at,
+    hosts_of,
+    text_of,
+    usual_hosts,
 )
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import (
@@ -64,6 +71,7 @@ _BANNER: Final = re.compile(
     r"(?:Aider v\d|(?:Main |Weak |Editor )?[Mm]odel: |Git repo: |Repo-map: |Restored previous |"
     r"HTTPSConnectionPool\()"
 )
+_BASE: Final = re.compile(r"^\s*[\w-]*api-base\s*:\s*[\"']?(\S+?)[\"']?\s*$", re.MULTILINE)
 _MOST_LINES: Final = 1000
 _LONGEST_LINE: Final = 4000
 
@@ -85,6 +93,8 @@ class Aider(Adapter):
         ".aider.model.settings.yml",
         ".aider.model.metadata.json",
     )
+
+    own_folder = ".aider"
 
     def invoke(self, call: Call) -> Invocation:
         """Run it without questions. Its chat is kept for the task; a new session empties it."""
@@ -116,6 +126,15 @@ class Aider(Adapter):
     def reader(self, call: Call) -> Reader:
         """Read what it prints for people."""
         return _Reader()
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Look at keys, and into its own settings and the file of variables, too."""
+        home = Path(environment.get("HOME", ""))
+        told = {**assigned_in(text_of(home / ".env")), **environment}
+        own = hosts_at(_BASE.findall(text_of(home / ".aider.conf.yml")))
+        return (*own, *hosts_of(told)) or usual_hosts()
 
     def login(self, environment: Mapping[str, str]) -> Login:
         """Look for a key in its configuration, too; a model of this machine needs none."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Self
 
+from alluvium_like.agents.adapters.reach import Reach
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import Event, Usage
 from alluvium_like.config.agents import Profile
@@ -158,7 +159,7 @@ def dollars(told: object) -> float | None:
     return float(told) if 0 <= told <= _MOST_DOLLARS else None
 
 
-class Adapter(ABC):
+class Adapter(Reach, ABC):
     """One agent program. `proven`: it was run, and the tests run it."""
 
     name: ClassVar[str]
@@ -173,21 +174,10 @@ class Adapter(ABC):
     settings_files: ClassVar[tuple[str, ...]] = ()
     """Files and folders below the home folder in which a person says how it works; what it runs may
     stand there, so in a box it only reads them, whether they let it log in or not."""
-    folder_variable: ClassVar[str] = ""
-    """Variable that names another folder for these files."""
-    own_folder: ClassVar[str] = ""
-    """The folder below the home folder that this variable stands for."""
     version_arguments: ClassVar[tuple[str, ...]] = ("--version",)
     """With these it prints its version, and does nothing else; empty: nobody asks it."""
     costs_at_end: ClassVar[bool] = False
     """Whether it tells of tokens while it runs, but of what they cost only when it ends."""
-
-    proxy_environment: ClassVar[Mapping[str, str]] = {}
-    """What makes it use the proxy that HTTPS_PROXY names, beside that variable."""
-
-    def hosts(self, environment: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the hosts that it needs for its model. Blocks."""
-        return ()
 
     def of(self, profile: Profile) -> Self:
         """Return it for one profile, of whose keys it may read more than a call says."""
@@ -221,12 +211,11 @@ class Adapter(ABC):
 
     def files_of_person(self, environment: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
         """Yield what there is of its login and settings, with the place below a home folder."""
-        home, other = environment.get("HOME", ""), environment.get(self.folder_variable)
         for name in dict.fromkeys((*self.login_files, *self.settings_files)):
-            path = Path(home) / name
-            if other and PurePosixPath(name).is_relative_to(self.own_folder):
-                path = Path(other) / PurePosixPath(name).relative_to(self.own_folder)
-            if path.exists():
+            path, place = Path(environment.get("HOME", ""), name), PurePosixPath(name)
+            if self.own_folder and place.is_relative_to(self.own_folder):
+                path = self.folder(environment) / place.relative_to(self.own_folder)
+            if path.is_absolute() and path.exists():
                 yield path, name
 
     def holds_login(self, file: Path, environment: Mapping[str, str]) -> bool:

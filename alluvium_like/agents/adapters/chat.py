@@ -1,9 +1,10 @@
 """chat: one request to an OpenAI-compatible service, by a program of our own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from alluvium_like.agents.adapters.base import Call, Invocation, Login
 from alluvium_like.agents.adapters.own import Own
+from alluvium_like.agents.adapters.providers import hosts_at
 from alluvium_like.config.agents import model_problem
 
 
@@ -27,6 +28,12 @@ class Chat(Own):
         }
         arguments = tuple(f"--{name}={value}" for name, value in told.items() if value)
         return Invocation(arguments, stdin=call.stdin)
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Return that of its address."""
+        return hosts_at([self.profile.base_url])
 
     def login(self, environment: Mapping[str, str]) -> Login:
         """Look whether the variable of its key is set."""

@@ -6,9 +6,10 @@ nobody is logged in. What goes wrong on the way it tells in messages of its own 
 asked for: with them a run that is cut off has told all the tokens that it used.
 """
 
+import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Final
@@ -26,6 +27,13 @@ from alluvium_like.agents.adapters.base import (
     option,
 )
 from alluvium_like.agents.adapters.pieces import Tools
+from alluvium_like.agents.adapters.providers import (
+    CLAUDE_LOGIN,
+    bases_in,
+    regional,
+    text_of,
+    vertex_hosts,
+)
 from alluvium_like.agents.complaints import event_of, moment
 from alluvium_like.agents.events import (
     End,
@@ -97,12 +105,37 @@ class Claude(Adapter):
         """Read messages and the result."""
         return _Reader()
 
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Look into its settings, too, whose variables are its own; a login is made to last."""
+        told = {**environment, **_variables(text_of(self.folder(environment) / "settings.json"))}
+        if told.get("CLAUDE_CODE_USE_BEDROCK"):
+            region = told.get("AWS_REGION") or told.get("AWS_DEFAULT_REGION") or "us-east-1"
+            usual = regional("bedrock-runtime.{}.amazonaws.com", region)
+            return bases_in(told, ("ANTHROPIC_BEDROCK_BASE_URL",)) or usual
+        if told.get("CLAUDE_CODE_USE_VERTEX"):
+            return bases_in(told, ("ANTHROPIC_VERTEX_BASE_URL",)) or vertex_hosts(
+                told.get("CLOUD_ML_REGION", "")
+            )
+        found = bases_in(told, ("ANTHROPIC_BASE_URL",)) or ("api.anthropic.com",)
+        return found if any(map(told.get, self.key_variables)) else (*found, *CLAUDE_LOGIN)
+
     def login(self, environment: Mapping[str, str]) -> Login:
         """On macOS a login lies in the keychain, unseen."""
         login = super().login(environment)
         if not login.ready and sys.platform == "darwin":
             return Login(None, "not seen from here: a login would be in the keychain")
         return login
+
+
+def _variables(settings: str) -> dict[str, str]:
+    """Return the variables that settings set."""
+    try:
+        told = json.loads(settings)["env"]
+        return {str(name): str(value) for name, value in told.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 class _Reader(JsonReader):

@@ -10,7 +10,7 @@ asks again, an hour if the provider says so, only its log on the standard error 
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from alluvium_like.agents.adapters.base import (
     Told,
     option,
 )
+from alluvium_like.agents.adapters.codex_settings import hosts_asked
 from alluvium_like.agents.adapters.rollout import Rollout, usage_of
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import (
@@ -70,17 +71,13 @@ class Codex(Adapter):
     folder_variable = "CODEX_HOME"
 
     def invoke(self, call: Call) -> Invocation:
-        """Run it in its sandbox, which may write the worktree and the agent's folder.
-
-        In a box of ours it has none: that one cannot be made inside of ours.
-        """
-        mode = "danger-full-access" if call.boxed else "workspace-write"
+        """Run it in its sandbox, which may write the worktree and the agent's folder."""
         roots = json.dumps([str(call.home.parent)], ensure_ascii=False)
         return Invocation(
             (
                 *("exec", *(("resume",) if call.session else ())),
                 *("--json", "--skip-git-repo-check", *_QUIET),
-                *("-c", f'sandbox_mode="{mode}"'),
+                *("-c", f'sandbox_mode="{sandbox_mode(call)}"'),
                 *("-c", f"sandbox_workspace_write.writable_roots={roots}"),
                 *option("-m", call.model),
                 *(*call.arguments, *((call.session,) if call.session else ()), "-"),
@@ -93,11 +90,22 @@ class Codex(Adapter):
         """Read threads, items and turns."""
         return _Reader(call)
 
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Ask its settings which provider is meant."""
+        return hosts_asked(environment, arguments)
+
     def holds_login(self, file: Path, environment: Mapping[str, str]) -> bool:
         """Look which provider the settings name, too: it may have a key of its own."""
         if file.name == "config.toml":
             return bool(environment.get(_key_of_provider(file)))
         return super().holds_login(file, environment)
+
+
+def sandbox_mode(call: Call) -> str:
+    """Return the mode of its own sandbox, which cannot be made inside of a box of ours."""
+    return "danger-full-access" if call.boxed else "workspace-write"
 
 
 class _Reader(JsonReader):

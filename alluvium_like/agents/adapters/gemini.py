@@ -11,7 +11,7 @@ a resumed run goes on with: what is older than the run is not its own.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -31,11 +31,19 @@ from alluvium_like.agents.adapters.base import (
 )
 from alluvium_like.agents.adapters.growing import UUID, Growing
 from alluvium_like.agents.adapters.pieces import Tools, refusal
+from alluvium_like.agents.adapters.providers import (
+    GOOGLE_LOGIN,
+    assigned_in,
+    bases_in,
+    text_of,
+    vertex_hosts,
+)
 from alluvium_like.agents.complaints import event_of, reset_in
 from alluvium_like.agents.events import End, Event, Limit, Message, Session, Usage
 
 _HOME: Final = "GEMINI_CLI_HOME"
 _OWN_FOLDER: Final = "gemini"
+_USUAL_HOST: Final = ("generativelanguage.googleapis.com",)
 _SETTINGS: Final = {
     "security": {"auth": {"selectedType": "gemini-api-key"}},
     "general": {
@@ -68,6 +76,8 @@ class Gemini(Adapter):
         ".gemini/.env",
     )
 
+    own_folder = ".gemini"
+
     def invoke(self, call: Call) -> Invocation:
         """Run it with the person's settings; with ours where there is a key and nothing else."""
         environment = {"GEMINI_CLI_NO_RELAUNCH": "true"}
@@ -88,6 +98,22 @@ class Gemini(Adapter):
     def reader(self, call: Call) -> Reader:
         """Read messages, tools and the result."""
         return _Reader(call)
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Look into its own file of variables, too; a login goes by another service than a key."""
+        folder = Path(environment.get(_HOME) or environment.get("HOME", "")) / ".gemini"
+        told = {**assigned_in(text_of(folder / ".env")), **environment}
+        if told.get("GOOGLE_GENAI_USE_VERTEXAI") == "true":
+            return bases_in(told, ("GOOGLE_VERTEX_BASE_URL",)) or vertex_hosts(
+                told.get("GOOGLE_CLOUD_LOCATION", "")
+            )
+        found = bases_in(told, ("GOOGLE_GEMINI_BASE_URL",)) or _USUAL_HOST
+        if told.get("GEMINI_API_KEY") and not told.get("GOOGLE_GENAI_USE_GCA"):
+            return found
+        ask = bases_in(told, ("CODE_ASSIST_ENDPOINT",)) or ("cloudcode-pa.googleapis.com",)
+        return (*found, *ask, *GOOGLE_LOGIN)
 
     def login(self, environment: Mapping[str, str]) -> Login:
         """Look for Vertex AI, too."""

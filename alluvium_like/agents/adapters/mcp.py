@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from alluvium_like.agents.adapters.base import Call, Invocation, Login
+from alluvium_like.agents.adapters.codex import sandbox_mode
 from alluvium_like.agents.adapters.own import Own
 from alluvium_like.config.own_agents import CODEX_TOOL
 
@@ -42,7 +43,7 @@ def _usual(tool: str, call: Call) -> dict[str, object]:
     given: dict[str, object] = {"prompt": "{prompt}"}
     if tool == CODEX_TOOL:
         roots = {"writable_roots": ["{agent_dir}"]}
-        given |= {"cwd": "{worktree}", "approval-policy": "never", "sandbox": "workspace-write"}
+        given |= {"cwd": "{worktree}", "approval-policy": "never", "sandbox": sandbox_mode(call)}
         given |= {"config": {"sandbox_workspace_write": roots}}
         given |= {"model": "{model}"} if call.model else {}
     return given

@@ -9,7 +9,7 @@ first cause of an error tells an answer that breaks off from a server that is no
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from alluvium_like.agents.adapters.base import (
@@ -25,6 +25,12 @@ from alluvium_like.agents.adapters.base import (
     whole,
 )
 from alluvium_like.agents.adapters.pieces import Tools
+from alluvium_like.agents.adapters.providers import (
+    assigned_in,
+    hosts_of,
+    text_of,
+    usual_hosts,
+)
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import End, Event, Failure, Message, Usage
 from alluvium_like.lifecycle import AgentOutcome
@@ -81,6 +87,13 @@ class Mini(Adapter):
                 "TYPER_STANDARD_TRACEBACK": "1",  # the painted one takes many seconds
             },
         )
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Look at keys, and into its own file of variables, too."""
+        told = {**assigned_in(text_of(self.folder(environment) / ".env")), **environment}
+        return hosts_of(told) or usual_hosts()
 
     def reader(self, call: Call) -> Reader:
         """Read the trajectory."""

@@ -9,7 +9,7 @@ was begun in.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +26,21 @@ from alluvium_like.agents.adapters.base import (
     option,
 )
 from alluvium_like.agents.adapters.pieces import NO_ANSWER, Tools
+from alluvium_like.agents.adapters.providers import (
+    base_urls_in,
+    hosts_at,
+    hosts_of,
+    names_in,
+    text_of,
+    usual_hosts,
+)
+from alluvium_like.agents.adapters.reach import below_home
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import End, Event, Message, Session, Usage
 
 _CONFIG: Final = {"autoupdate": False, "share": "disabled", "snapshot": False}
 """Over the person's own. Its snapshots would be a second repository of the worktree."""
+_SETTINGS_FILES: Final = ("opencode.json", "opencode.jsonc", "config.json")
 _OF_REQUESTS: Final = re.compile(
     r'timestamp=\S+ level=ERROR .*?message="stream error" .*?error\.error="((?:[^"\\]|\\.)*)'
 )
@@ -51,6 +61,9 @@ class Opencode(Adapter):
         *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY"),
         "OPENCODE_API_KEY",
     )
+
+    own_folder = ".config/opencode"
+    settings_files = (".config/opencode", ".opencode")
 
     def invoke(self, call: Call) -> Invocation:
         """Run it with a title, which it would else ask a model for, and with its log of errors."""
@@ -74,6 +87,21 @@ class Opencode(Adapter):
     def reader(self, call: Call) -> Reader:
         """Read steps and what is in them."""
         return _Reader()
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Look at all of its settings but the worktree's, at its logins and at keys."""
+        folders = [below_home(environment, ".config/opencode")]
+        if other := environment.get("OPENCODE_CONFIG_DIR"):
+            folders.append(Path(other))
+        files = [folder / name for folder in folders for name in _SETTINGS_FILES]
+        if other := environment.get("OPENCODE_CONFIG"):
+            files.append(Path(other))
+        texts = [environment.get("OPENCODE_CONFIG_CONTENT", ""), *map(text_of, files)]
+        own = hosts_at(url for text in texts for url in base_urls_in(text))
+        logins = names_in(text_of(below_home(environment, ".local/share/opencode/auth.json")))
+        return (*own, *hosts_of(environment, logins)) or (*usual_hosts(), "opencode.ai")
 
     def login(self, environment: Mapping[str, str]) -> Login:
         """Look for logins it keeps; its configuration may hold keys, so nothing is a sure no."""

@@ -8,7 +8,7 @@ agent's folder.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from alluvium_like.agents.adapters.base import (
@@ -24,6 +24,14 @@ from alluvium_like.agents.adapters.base import (
     option,
 )
 from alluvium_like.agents.adapters.pieces import NO_ANSWER, Tools
+from alluvium_like.agents.adapters.providers import (
+    base_urls_in,
+    hosts_at,
+    hosts_of,
+    names_in,
+    text_of,
+    usual_hosts,
+)
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import (
     End,
@@ -78,6 +86,15 @@ class Pi(Adapter):
     def reader(self, call: Call) -> Reader:
         """Read turns and messages."""
         return _Reader()
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Look at its own models, its logins and the keys of the providers it knows."""
+        folder = self.folder(environment)
+        own = hosts_at(base_urls_in(text_of(folder / "models.json")))
+        logins = names_in(text_of(folder / "auth.json"))
+        return (*own, *hosts_of(environment, logins)) or usual_hosts()
 
     def holds_login(self, file: Path, environment: Mapping[str, str]) -> bool:
         """Look into its own files: they are there, and empty, without any login, too."""

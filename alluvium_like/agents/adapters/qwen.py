@@ -7,7 +7,7 @@ messages are counted. Its standard error is trusted until the model has a word.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,13 @@ from alluvium_like.agents.adapters.base import (
     option,
 )
 from alluvium_like.agents.adapters.pieces import API_ERROR, Tools, refusal
+from alluvium_like.agents.adapters.providers import (
+    assigned_in,
+    base_urls_in,
+    hosts_at,
+    hosts_of,
+    text_of,
+)
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import End, Event, Message, Session, Usage
 
@@ -36,6 +43,7 @@ _DEFAULTS: Final = {
     "memory": {"enableManagedAutoMemory": False},
 }
 """Below the person's own settings. By itself it makes one more request at the end, for memories."""
+_LOGIN_HOSTS: Final = ("chat.qwen.ai", "portal.qwen.ai", "dashscope.aliyuncs.com")
 _KINDS: Final = {
     "OPENAI_API_KEY": "openai",
     "ANTHROPIC_API_KEY": "anthropic",
@@ -57,6 +65,8 @@ class Qwen(Adapter):
         ".qwen/QWEN.md",
         ".qwen/.env",
     )
+
+    own_folder = ".qwen"
 
     def invoke(self, call: Call) -> Invocation:
         """Run it as one process: started a second time by itself, it would outlive the first."""
@@ -81,6 +91,15 @@ class Qwen(Adapter):
     def reader(self, call: Call) -> Reader:
         """Read messages and the result."""
         return _Reader()
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Look at keys, and into its own settings and file of variables, too."""
+        folder = self.folder(environment)
+        told = {**assigned_in(text_of(folder / ".env")), **environment}
+        found = (*hosts_at(base_urls_in(text_of(folder / "settings.json"))), *hosts_of(told))
+        return found or ("api.openai.com", *_LOGIN_HOSTS)
 
     def login(self, environment: Mapping[str, str]) -> Login:
         """Look for a key in its settings, too."""

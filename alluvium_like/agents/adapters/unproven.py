@@ -4,8 +4,9 @@ Each is read for what it can hardly mean otherwise; what is not understood is pa
 without a word of its end that is understood a run counts as cut off.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import ClassVar
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, Final
 
 from alluvium_like.agents.adapters.base import (
     Adapter,
@@ -20,8 +21,20 @@ from alluvium_like.agents.adapters.base import (
     option,
 )
 from alluvium_like.agents.adapters.pieces import Tools
+from alluvium_like.agents.adapters.providers import (
+    COPILOT,
+    bases_in,
+    hosts_at,
+    hosts_of,
+    text_of,
+    usual_hosts,
+)
 from alluvium_like.agents.complaints import event_of
 from alluvium_like.agents.events import End, Event, Message, Session, ToolCall, Usage
+
+_NODE: Final = {"NODE_USE_ENV_PROXY": "1"}
+"""Node 24 and newer then does what HTTPS_PROXY says; older ones leave that to the program."""
+_HOST: Final = re.compile(r"^\s*\w+_HOST\s*:\s*[\"']?(\S+?)[\"']?\s*$", re.MULTILINE)
 
 
 class _Unproven(Adapter):
@@ -40,6 +53,8 @@ class Goose(_Unproven):
     name = "goose"
     program = "goose"
     install = "see https://block.github.io/goose/docs/getting-started/installation"
+    own_folder = ".config/goose"
+    settings_files = (".config/goose/config.yaml", ".config/goose/.goosehints")
 
     def invoke(self, call: Call) -> Invocation:
         """Run it without a session: it names them by itself."""
@@ -51,6 +66,13 @@ class Goose(_Unproven):
             {"GOOSE_MODE": "auto", "GOOSE_TELEMETRY_ENABLED": "false"},
         )
 
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Look at keys, and at the addresses in its settings."""
+        settings = text_of(self.folder(environment) / "config.yaml")
+        return (*hosts_at(_HOST.findall(settings)), *hosts_of(environment)) or usual_hosts()
+
 
 class CursorAgent(_Unproven):
     """The command line of Cursor."""
@@ -61,6 +83,10 @@ class CursorAgent(_Unproven):
     resumes = True
     key_variables = ("CURSOR_API_KEY",)
     login_files = (".config/cursor/auth.json",)
+    own_folder = ".cursor"
+    settings_files = (".cursor/cli-config.json", ".cursor/mcp.json")
+    vendor_hosts = ("*.cursor.sh", "*.cursorapi.com")
+    proxy_environment = _NODE
 
     def invoke(self, call: Call) -> Invocation:
         """Run it with the prompt on its standard input."""
@@ -85,6 +111,11 @@ class Copilot(_Unproven):
     resumes = True
     key_variables = ("COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN")
     login_files = (".copilot/config.json",)
+    own_folder = ".copilot"
+    settings_files = (".copilot/mcp-config.json",)
+    folder_variable = "COPILOT_HOME"
+    vendor_hosts = COPILOT
+    proxy_environment = _NODE
 
     def invoke(self, call: Call) -> Invocation:
         """Run it with the prompt's file among its arguments, which all can see and have an end."""
@@ -108,6 +139,10 @@ class Amp(_Unproven):
     resumes = True
     key_variables = ("AMP_API_KEY",)
     login_files = (".local/share/amp/secrets.json",)
+    own_folder = ".config/amp"
+    settings_files = (".config/amp/settings.json",)
+    vendor_hosts = ("ampcode.com", "*.ampcode.com")
+    proxy_environment = _NODE
 
     def invoke(self, call: Call) -> Invocation:
         """Run it with the prompt's file among its arguments; it chooses its models by itself."""
@@ -119,6 +154,12 @@ class Amp(_Unproven):
             ),
             {"AMP_SKIP_UPDATE_CHECK": "1"},
         )
+
+    def model_hosts(
+        self, environment: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Return those of its service, of which there may be another one."""
+        return bases_in(environment, ("AMP_URL",)) or self.vendor_hosts
 
 
 def _look_at(call: Call) -> str:

@@ -26,6 +26,8 @@ from alluvium_like.guarded import own_path, place
 from alluvium_like.lifecycle import PARKING, AgentOutcome, Ending
 from alluvium_like.log import get_logger
 from alluvium_like.place import Place
+from alluvium_like.stages import escapes
+from alluvium_like.stages.boxes import drop_caches
 from alluvium_like.stages.dispatch.prepare import Prepared, prepare
 from alluvium_like.stages.dispatch.running import Running
 from alluvium_like.stages.dispatch.tampering import Given, look_after, look_before
@@ -33,6 +35,7 @@ from alluvium_like.stages.dispatch.verdict import Seen, conclude
 from alluvium_like.stages.parts import Parts, last_pulled
 from alluvium_like.stages.profiles import Chosen, note_fared
 from alluvium_like.stages.setting_up import SetupStopped
+from alluvium_like.stages.watch import Run
 from alluvium_like.task import Task
 from alluvium_like.trouble import Trouble, trouble_of
 from alluvium_like.workspace import SYSTEM_NAME
@@ -53,14 +56,18 @@ async def run_attempt(
     """
     with structlog.contextvars.bound_contextvars(task_id=task.id, attempt=task.attempt):
         request = parts.runs.begin(task.id)
+        boxed = parts.boxes.holds(parts.settings.current, agent.profile)
+        watched = Run(task.id, task.id, task.attempt, boxed)
         try:
-            seen = await _run_and_look(parts, task, agent, request, process_gone)
+            seen = await _run_and_look(parts, task, agent, request, process_gone, watched)
+            escape = await parts.health.through(lambda: escapes.end(parts, watched))
         finally:
+            escapes.leave(parts, watched)
             parts.ports.give_back(task.id)
             parts.runs.end(task.id)
         if seen.end.ending in _SHOW_HOW_IT_FARES:
             await parts.health.through(lambda: note_fared(parts, agent.name, seen.fared))
-        await conclude(parts, task, seen)
+        await conclude(parts, task, _accused(seen, escape))
         if seen.work is not None and seen.work.changed:
             await _write_patch(parts, task.id, seen.work)
 
@@ -71,14 +78,17 @@ async def _run_and_look(
     agent: Chosen,
     request: StopRequest,
     process_gone: Callable[[], None],
+    watched: Run,
 ) -> Seen:
-    seen = await _make_ready(parts, task, agent, request)
+    seen = await _make_ready(parts, task, agent, request, watched)
     if isinstance(seen, Seen):
         return seen
     prepared, home, given = seen
     task = replace(task, input_seal=given.seal)
     end, fared = await _run(parts, task, prepared, request)
     process_gone()
+    if prepared.box is not None:
+        await _drop_caches(parts, task)
     if end.ending is Ending.EXITED:
         end = await _excused(parts, end)
     work = None
@@ -96,7 +106,7 @@ async def _run_and_look(
 
 
 async def _make_ready(
-    parts: Parts, task: Task, agent: Chosen, request: StopRequest
+    parts: Parts, task: Task, agent: Chosen, request: StopRequest, watched: Run
 ) -> tuple[Prepared, Place, Given] | Seen:
     """Prepare an attempt; where it cannot be started, return how it ended."""
     given = Given(task.input_seal)
@@ -107,6 +117,7 @@ async def _make_ready(
             return Seen(agent, RunEnd(Ending.HELD, None, given.alarm, 0.0, 0), NOT_RUN, given)
         if given.seal != task.input_seal:
             await parts.store.write("seal_input", id=task.id, input_seal=given.seal)
+        await escapes.begin(parts, watched)
         prepared = await prepare(parts, task, agent, request)
         home = await anyio.to_thread.run_sync(Place.of, parts.workspace.task(task.id).root)
     except SetupStopped as stopped:
@@ -122,6 +133,23 @@ async def _make_ready(
         await _clear_away(parts, parts.workshop(task.id), whole=False)
         return Seen(agent, end, NOT_RUN, given)
     return prepared, home, given
+
+
+async def _drop_caches(parts: Parts, task: Task) -> None:
+    folder = parts.workspace.task(task.id)
+    try:
+        await anyio.to_thread.run_sync(drop_caches, folder, parts.workspace.trash)
+    except OSError as error:  # they stay where they are, and harm nobody
+        log.warning("caches_not_dropped", why=str(error))
+
+
+def _accused(seen: Seen, escape: str) -> Seen:
+    """Put the work of a suspect to a person, whatever else its attempt came to."""
+    if not escape or seen.end.ending is Ending.CANCELLED:
+        return seen
+    alarm = "; ".join(filter(None, (seen.given.alarm, escape)))
+    given, end = replace(seen.given, alarm=alarm), replace(seen.end, ending=Ending.HELD)
+    return replace(seen, given=given, end=end)
 
 
 async def _read_words(parts: Parts, task: Task) -> tuple[ClaimRead, str | None]:

@@ -215,7 +215,7 @@ def _write(
     with _attempt_folder(parts, output) as opened:
         place(opened, "command.json", json.dumps(command, indent=2) + "\n")
     if box is not None:
-        box = parts.boxes.with_program(box, filled.argv, worker.named, environment)
+        box = parts.boxes.with_program(box, filled.argv[0], worker.named, environment)
     return spec, worker, box
 
 

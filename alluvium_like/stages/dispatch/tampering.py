@@ -2,6 +2,7 @@
 
 Agents that run unboxed may write into each other's folders. That cannot be prevented here; it is
 found by the seal on `input/`, and by an `.agent/` that is there before any agent of the task was.
+A change of the input that no agent of its own can have made is an escape, and holds the lane too.
 What only the task's own agent can have done harms nobody else, and is taken as it is.
 """
 
@@ -16,7 +17,9 @@ from alluvium_like.guarded import open_folder, rename_aside
 from alluvium_like.inbox.seal import Change, find_change, is_sealed, seal_of
 from alluvium_like.lifecycle import TaskKind
 from alluvium_like.log import get_logger
+from alluvium_like.stages import escapes
 from alluvium_like.stages.parts import Parts
+from alluvium_like.stages.victims import Victim, ran_between
 from alluvium_like.task import Task
 
 log = get_logger(__name__)
@@ -57,12 +60,13 @@ async def _look(parts: Parts, task: Task, change: Change | None, attempts: int) 
     change = found or change
     if change is None:
         return Given(seal)
-    ran = await parts.store.rows("attempts_between", first=change.first, last=change.last)
-    others = sorted({row["task_id"] for row in ran} - {task.id})
-    own = any(row["task_id"] == task.id and row["number"] <= attempts for row in ran)
+    others, numbers = await ran_between(parts, task.id, change)
+    own = any(number <= attempts for number in numbers)
     log.warning("input_changed", what=change.what, first=change.first, last=change.last, ran=others)
     if own and not others:
         return Given(seal)
+    if others and not own and found:
+        await escapes.found_victim(parts, Victim(task.id, found, seal, tuple(others)))
     return Given(seal, messages.input_changed(change.what, change.first, change.last, others, own))
 
 

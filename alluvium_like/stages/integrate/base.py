@@ -13,6 +13,7 @@ from alluvium_like.errors import StaleTransition
 from alluvium_like.gitrepo.landing import Landed, land, release_landed
 from alluvium_like.lifecycle import Condition, LandingState, Outcome, State
 from alluvium_like.log import get_logger
+from alluvium_like.stages.escapes import is_frozen
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.train import Car
 from alluvium_like.stages.parts import Parts
@@ -88,7 +89,9 @@ class Base:
         if not ahead.commit or cut_off or parts.runs.stopping:
             return
         reason = "integration.enabled is false"
-        if parts.settings.current.integration.enabled:
+        if await is_frozen(parts):
+            reason = "an escape has to be looked at first"
+        elif parts.settings.current.integration.enabled:
             if not await parts.integration.history.contains(seen, ahead.commit):
                 ahead.ask("")
                 parts.wakes.upstream.set()

@@ -14,6 +14,7 @@ import anyio.abc
 from alluvium_like.errors import StaleTransition, reason_of
 from alluvium_like.lifecycle import Condition, State
 from alluvium_like.log import get_logger
+from alluvium_like.stages.escapes import is_frozen, take_up_resume
 from alluvium_like.stages.integrate import verdicts
 from alluvium_like.stages.integrate.base import Base
 from alluvium_like.stages.integrate.couple import couple_or_ask
@@ -91,9 +92,10 @@ class Lane:
 
     async def _look(self, tests: anyio.abc.TaskGroup) -> bool:
         """Do all that can be done now; returns whether there is a test to wait for."""
+        await take_up_resume(self._parts)
         await self._base.take_up()
         await self._base.follow()
-        if self._parts.settings.current.integration.enabled:
+        if self._parts.settings.current.integration.enabled and not await is_frozen(self._parts):
             await self._base.try_pending()
         while not self._parts.runs.stopping and await self._step(tests):
             pass
@@ -104,14 +106,15 @@ class Lane:
         current = self._parts.settings.current
         config = current.integration
         await self._keep_up(Gates.of(config, current.setup), strict=config.strict)
-        if not config.enabled or await self._is_base_red():
+        if not config.enabled or await self._is_base_red() or await is_frozen(self._parts):
             await self._uncouple("waits: nothing is integrated now")
             return False
         await self._drop_withdrawn()
         await self._extend(config.test_slots)
         proven = self._train.proven if self._is_tested else len(self._train.cars)
         if proven:
-            await self._land(proven)
+            if not await is_frozen(self._parts):  # to couple takes its time
+                await self._land(proven)
             return True
         if not self._train.cars:
             self._give_up_all()

@@ -19,10 +19,12 @@ from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunEnd
 from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.lifecycle import Ending
+from alluvium_like.stages import escapes
 from alluvium_like.stages.integrate.ledger import Gate
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.setting_up import SetupStopped, Site, set_up, take_ports
 from alluvium_like.stages.shell import run_shell
+from alluvium_like.stages.watch import Run
 
 _OUTPUT_LIMIT_BYTES = 1_000_000_000
 
@@ -38,6 +40,22 @@ class Trial:
 
 
 async def try_commit(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
+    """Run the tests as an attempt is run, for they execute what agents wrote.
+
+    Raises what `run_gate` raises, and StoreError.
+    """
+    boxed = parts.boxes.holds(parts.settings.current)
+    watched = Run(f"the tests of {commit[:12]}", boxed=boxed)
+    await escapes.begin(parts, watched)
+    try:
+        trial = await run_gate(parts, commit, gate, number)
+        await escapes.end(parts, watched)
+        return trial
+    finally:
+        escapes.leave(parts, watched)
+
+
+async def run_gate(parts: Parts, commit: str, gate: Gate, number: int) -> Trial:
     """Run every test of the gate on `commit`; the first failure ends it.
 
     Raises GitFailed, PlaceLost or OSError where the tests could not even be run.

@@ -31,6 +31,15 @@ SELECT * FROM tasks WHERE seq IN (
     SELECT seq FROM tasks WHERE +state = :state ORDER BY seq DESC LIMIT :newest)
 ORDER BY seq;
 
+-- name: not_ended
+-- What the daemon still has to do with; ended tasks are many.
+SELECT id, seq, state, input_seal FROM tasks
+WHERE state IN ('waiting', 'queued', 'running', 'worker_done', 'integrating', 'needs_revision',
+    'needs_human');
+
+-- name: newest_task
+SELECT coalesce(max(seq), 0) AS seq FROM tasks;
+
 -- name: count_states
 SELECT state, count(*) AS n FROM tasks GROUP BY state;
 

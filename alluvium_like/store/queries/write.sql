@@ -116,7 +116,7 @@ UPDATE tasks SET reason = :reason, updated_at = :now
 WHERE id = :id AND state = :state AND reason IS NOT :reason;
 
 -- name: clear_conditions
-DELETE FROM conditions WHERE name IN (:first, :second);
+DELETE FROM conditions WHERE name IN (:first, :second, :third);
 
 -- name: being_landed
 -- A task whose landing is between its journal row and its end; blocked ones may be withdrawn.

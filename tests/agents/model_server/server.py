@@ -53,7 +53,12 @@ class ModelServer:
     @property
     def url(self) -> str:
         """The address without a path, where every wire answers."""
-        return f"http://127.0.0.1:{self._http.server_port}"
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port that it listens at."""
+        return self._http.server_port
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve, daemon=True).start()

@@ -1,0 +1,59 @@
+"""A program of a person's in a box, on their terminal: for `sandbox shell`, not for the daemon."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from alluvium_like.sandbox.box import Box
+from alluvium_like.sandbox.bubblewrap import enclosed
+from alluvium_like.sandbox.calls import opened_filter
+from alluvium_like.sandbox.doors import Doors
+from alluvium_like.sandbox.egress import OnRefused
+
+
+async def run_attached(
+    box: Box | None,
+    argv: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    on_refused: OnRefused,
+) -> int:
+    """Run a program of a person's in a box, on their terminal; return its exit code.
+
+    Its session is theirs, so that the keys of the terminal reach it. Raises OSError.
+    """
+    if box is None:
+        child = subprocess.Popen(argv, cwd=cwd, env=environment)  # noqa: ASYNC220 - see below
+        return await _attended(child)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    with ours, theirs, opened_filter() as calls:
+        doors = Doors(box, ours, on_refused)
+        child = subprocess.Popen(  # noqa: ASYNC220 - of this thread, which lasts, and has no other work
+            enclosed(box, argv, cwd, theirs.fileno(), doors.ports, calls),
+            cwd=os.sep,
+            env={**environment, **box.environment, **doors.environment},
+            pass_fds=[each for each in (theirs.fileno(), calls) if each >= 0],
+        )
+        theirs.close()
+        async with anyio.create_task_group() as serving:
+            serving.start_soon(doors.serve)
+            code = await _attended(child)
+            serving.cancel_scope.cancel()
+    return code
+
+
+async def _attended(child: subprocess.Popen[bytes]) -> int:
+    """Wait for a program that has the terminal; its interrupts are not for us."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code = await anyio.to_thread.run_sync(child.wait)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 128 - code if code < 0 else code
