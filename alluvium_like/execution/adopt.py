@@ -19,6 +19,7 @@ import anyio
 from anyio import to_thread
 
 from alluvium_like.execution.table import Row, all_rows, read_row
+from alluvium_like.trouble import trouble_of
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
@@ -96,8 +97,20 @@ async def reap_orphans() -> None:
     """Reap inherited children as they end, until cancelled; one such task serves the process."""
     with anyio.open_signal_receiver(signal.SIGCHLD) as ends:
         async for _ in ends:
-            await to_thread.run_sync(adopted_children)
+            while not await to_thread.run_sync(_reap):
+                await anyio.sleep(_REST_SECONDS)
             await anyio.sleep(_REST_SECONDS)  # every git that ends sends a signal too
+
+
+def _reap() -> bool:
+    """Reap inherited children; false where the system does not let us look, for want of room."""
+    try:
+        adopted_children()
+    except OSError as error:
+        if trouble_of(error):
+            return False
+        raise
+    return True
 
 
 def own_children() -> set[int]:

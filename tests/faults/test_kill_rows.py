@@ -91,8 +91,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> OneItem:
 
 
 @pytest.fixture
-def life(template: OneItem, tmp_path: Path) -> Iterator[OneItem]:
+def life(template: OneItem, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[OneItem]:
     life = template.begin(tmp_path / "life")
+    life.bed.unboxed = request.node.get_closest_marker("unboxed") is not None
+    life.configure()
     yield life
     life.end()
 
@@ -166,6 +168,7 @@ def test_half_a_worktree_of_a_task_that_was_cancelled_meanwhile_is_thrown_away(
     assert violations(life.life()) == []
 
 
+@pytest.mark.unboxed
 @pytest.mark.parametrize(
     ("point", "is_stored"),
     [("attempt.spawn@1:after", False), ("store.attempt_started@1:after", True)],

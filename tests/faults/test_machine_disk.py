@@ -36,7 +36,7 @@ def small(tmp_path: Path) -> Iterator[Bed]:
 
 
 def filler(bed: Bed) -> Path:
-    return bed.root.parent / "filler"
+    return bed.open / "filler"
 
 
 def fill(bed: Bed, leave: int = 0) -> None:

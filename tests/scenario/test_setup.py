@@ -338,7 +338,8 @@ def test_a_python_project_is_set_up_once_and_its_programs_work_elsewhere(bed: Be
             ],
             keep=[".venv"],
         )
-        + '[integration]\nrun_tests = [".venv/bin/tiny"]\n[safety]\nmax_workers = 1\n',
+        + '[integration]\nrun_tests = [".venv/bin/tiny"]\n[safety]\nmax_workers = 1\n'
+        + f"[sandbox]\nreadable = ['{sys.prefix}']\n",
     )
     bed.commit(PYTHON)
     bed.start()

@@ -119,8 +119,9 @@ def test_a_commit_that_is_in_the_worktree_only_does_not_land_as_a_submodule(bed:
     lib = library(bed, "lib", {"lib.txt": "lib"})
     take_in(bed, bed.repo, str(lib), "lib")
     before = bed.git("rev-parse", "main")
-    inner = "echo inner > lib/lib.txt; git -C lib commit -q -a -m inner; git add lib"
-    nested = "git init -q new; git -C new commit -q --allow-empty -m new; git add new"
+    who = "-c user.name=x -c user.email=x@x"
+    inner = f"echo inner > lib/lib.txt; git -C lib {who} commit -q -a -m inner; git add lib"
+    nested = f"git init -q new; git -C new {who} commit -q --allow-empty -m new; git add new"
     bed.start()
     for name, commands, said in (
         ("inner", inner, "the agent moved submodule lib to "),
