@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,19 @@ class Witness:
     """Tells whether one process lives, and never takes another with its number for it."""
 
     @classmethod
-    def told(cls, number: int, mark: str) -> "Witness":
+    def told(cls, number: int, mark: str, known: Sequence["Witness"] = ()) -> "Witness":
         """Know a process by the number that it told, which is that of its box, and by a text in
-        its environment, such as the id of its task.
+        its environment, such as the id of its task; it is none of those that are `known`.
         """
+        others = {witness.pid for witness in known}
         for status in Path("/proc").glob("[0-9]*/status"):
             with suppress(OSError):
                 (numbers,) = re.findall(r"^NSpid:(.*)$", status.read_text(), re.MULTILINE)
                 environment = (status.parent / "environ").read_bytes()
-                if int(numbers.split()[-1]) == number and mark.encode() in environment:
-                    return cls(int(status.parent.name))
+                pid = int(status.parent.name)
+                same = int(numbers.split()[-1]) == number and mark.encode() in environment
+                if same and pid not in others:
+                    return cls(pid)
         raise ProcessLookupError(f"no process {number} of {mark}")
 
     def __init__(self, pid: int) -> None:

@@ -125,8 +125,8 @@ def test_what_was_asked_for_counts_and_not_how_its_line_ends(bed: Bed) -> None:
     )
 
 
-def test_two_trials_of_one_agent_do_not_end_each_other(bed: Bed, tmp_path: Path) -> None:
-    gate, begun = tmp_path / "gate", tmp_path / "begun"
+def test_two_trials_of_one_agent_do_not_end_each_other(bed: Bed) -> None:
+    gate, begun = bed.open / "gate", bed.open / "begun"
     os.mkfifo(gate)
     bed.make(f"mkdir {begun} 2>/dev/null && cat {gate}; echo hello > hello.txt\n")
     first = bed.spawn("agents", "test", "default")
@@ -140,13 +140,13 @@ def test_two_trials_of_one_agent_do_not_end_each_other(bed: Bed, tmp_path: Path)
 def test_a_trial_that_is_told_to_end_takes_its_agent_and_its_folder_along(
     bed: Bed, tmp_path: Path, number: signal.Signals
 ) -> None:
-    told, scratch = tmp_path / "told", tmp_path / "scratch"
+    told, scratch = bed.open / "told", tmp_path / "scratch"
     os.mkfifo(told)
     scratch.mkdir()
     bed.environment["TMPDIR"] = str(scratch)
     bed.make(f"echo $$ > {told}; exec sleep 600\n")
     trial = bed.spawn("agents", "test", "default")
-    agent = Witness(int(told.read_text()))
+    agent = Witness.told(int(told.read_text()), str(scratch))
     try:
         trial.send_signal(number)
         said = trial.communicate(timeout=bed.patience)
@@ -158,8 +158,8 @@ def test_a_trial_that_is_told_to_end_takes_its_agent_and_its_folder_along(
             os.kill(agent.pid, signal.SIGKILL)
 
 
-def test_a_trial_that_is_to_outlive_its_terminal_does(bed: Bed, tmp_path: Path) -> None:
-    told, gate = tmp_path / "told", tmp_path / "gate"
+def test_a_trial_that_is_to_outlive_its_terminal_does(bed: Bed) -> None:
+    told, gate = bed.open / "told", bed.open / "gate"
     os.mkfifo(told)
     os.mkfifo(gate)
     bed.make(f"echo x > {told}; cat {gate}; echo hello > hello.txt\n")
@@ -176,9 +176,9 @@ def test_a_trial_that_is_to_outlive_its_terminal_does(bed: Bed, tmp_path: Path) 
 
 
 def test_a_version_is_read_though_a_child_holds_the_output_and_the_child_is_ended(
-    bed: Bed, tmp_path: Path
+    bed: Bed,
 ) -> None:
-    held = tmp_path / "held"
+    held = bed.open / "held"
     os.mkfifo(held)
     seen = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
     bed.make(

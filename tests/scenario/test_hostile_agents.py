@@ -1,10 +1,11 @@
-"""What an agent may do to its own folders, and what a task must never carry along."""
+"""What an agent without a box may do to its folders, and what a task must never carry along."""
 
 import subprocess
 
 import pytest
 from bed import Bed
 
+pytestmark = pytest.mark.unboxed
 WORK = 'echo work > "$ALLUVIUM_TASK_ID.txt"; git add -A; git commit -q -m "Add the work"\n'
 
 
@@ -229,7 +230,7 @@ def test_a_cancelled_task_that_runs_again_is_not_touched_by_its_old_trial(bed: B
     bed.drop("t")
     bed.wait(lambda: (bed.open / "runs").exists(), "trial")
     folder = bed.folder("t")
-    (folder / "again").touch()
+    (folder / ".agent" / "again").touch()
     bed.cli("cancel", "t-")
     bed.cli("retry", "t-")
     bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/ready")), "second attempt")
@@ -237,5 +238,5 @@ def test_a_cancelled_task_that_runs_again_is_not_touched_by_its_old_trial(bed: B
     (bed.open / "go").touch()
     assert bed.task("t")["state"] == "running"
     assert bed.task("t")["attempts"] == 2
-    (folder / "go").touch()
+    bed.release("t")
     assert bed.wait_for("t", "done", "needs_human")["attempts"] == 2

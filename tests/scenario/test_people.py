@@ -70,7 +70,8 @@ def test_cancel_ends_a_task_in_any_state_and_retry_begins_it_again(bed: Bed) -> 
     processes = []
     for file in ("agent", "child"):
         bed.wait_for_file(outputs / file)
-        processes.append(Witness(int((outputs / file).read_text())))
+        task = outputs.parents[1].name
+        processes.append(Witness.told(int((outputs / file).read_text()), task))
     assert [process.alive() for process in processes] == [True, True]
     bed.cli("cancel", "held")
     assert [process.alive() for process in processes] == [False, False]

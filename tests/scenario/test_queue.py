@@ -16,12 +16,12 @@ cp "$ALLUVIUM_TASK_DIR"/input/* .
 git add -A
 git commit -qm work || true
 """
-HOLD = "while [ ! -e {root}/go ]; do sleep 0.02; done"
+HOLD = "while [ ! -e {open}/go ]; do sleep 0.02; done"
 
 
 def config(bed: Bed, test: str, more: str = "", *, enabled: bool = True) -> str:
     """Return a configuration whose one test notes the commit it runs on, outside the tree."""
-    command = f"git rev-parse HEAD >> {{root}}/runs\n{test}".replace("{root}", str(bed.root))
+    command = f"git rev-parse HEAD >> {{open}}/runs\n{test}".replace("{open}", str(bed.open))
     switch = "true" if enabled else "false"
     return f"""
 [safety]
@@ -135,7 +135,7 @@ def test_of_two_that_fail_together_only_the_later_comes_back(bed: Bed) -> None:
 def test_a_flake_lands_is_counted_and_calls_nobody_back(bed: Bed) -> None:
     bed.make(COPY)
     once = (
-        "[ ! -e t ] || ! mkdir {root}/seen-$(git rev-parse HEAD) 2>&- || { echo unlucky; exit 1; }"
+        "[ ! -e t ] || ! mkdir {open}/seen-$(git rev-parse HEAD) 2>&- || { echo unlucky; exit 1; }"
     )
     bed.configure(config(bed, once))
     bed.start()
@@ -156,8 +156,8 @@ def test_a_flake_lands_is_counted_and_calls_nobody_back(bed: Bed) -> None:
 
 def test_an_outage_pauses_the_lane_until_resume_and_blames_nobody(bed: Bed) -> None:
     bed.make(COPY)
-    bed.configure(config(bed, "test ! -e {root}/outage || { echo no network; exit 1; }"))
-    (bed.root / "outage").touch()
+    bed.configure(config(bed, "test ! -e {open}/outage || { echo no network; exit 1; }"))
+    (bed.open / "outage").touch()
     bed.start()
     for name in ("a", "b"):
         bed.drop(name)
@@ -174,7 +174,7 @@ def test_an_outage_pauses_the_lane_until_resume_and_blames_nobody(bed: Bed) -> N
     bed.cli("resume")
     bed.wait(lambda: len(runs(bed)) > paused_at, "seen again")
     bed.wait(lambda: bool(bed.json("status")["conditions"]), "still red")
-    (bed.root / "outage").unlink()
+    (bed.open / "outage").unlink()
     bed.cli("resume")
     assert bed.wait_until_idle() == {"done": 2}
     assert [bed.task(name)["attempts"] for name in ("a", "b")] == [1, 1]
@@ -268,14 +268,14 @@ def test_red_results_are_believed_until_a_person_has_had_a_hand_in_it(
     bed: Bed, word: list[str]
 ) -> None:
     bed.make(COPY)
-    test = "test ! -e t || test -e {root}/mended"
+    test = "test ! -e t || test -e {open}/mended"
     bed.configure(config(bed, test).replace("rounds = 0", "rounds = 2"))
     bed.start()
     bed.drop("t")
     task = bed.wait_for("t", "needs_human", "done")
     assert (task["state"], task["attempts"]) == ("needs_human", 3)
     assert len(runs(bed)) == 3, "twice it and once the base: revisions that change nothing are not"
-    (bed.root / "mended").touch()
+    (bed.open / "mended").touch()
     bed.cli(*word)
     assert bed.wait_for("t", "done", "needs_human", "failed")["outcome"] == "merged"
     assert len(runs(bed)) == 4

@@ -8,17 +8,20 @@ from test_queue import COPY, HOLD, config, make_ready, names_on_base, runs
 
 # A grandchild in a session of its own, that does not end when it is asked to.
 STUBBORN = """
-setsid setsid sh -c 'trap "" TERM; echo $$ >> {root}/children; while :; do sleep 0.05; done' &
-while ! [ -s {root}/children ]; do sleep 0.02; done
+setsid setsid sh -c 'trap "" TERM; echo $$ >> {open}/children; while :; do sleep 0.05; done' &
+while ! [ -s {open}/children ]; do sleep 0.02; done
 """
 HELD = f"{STUBBORN}echo begun\n{HOLD}"
 
 
 def children(bed: Bed, number: int = 1) -> list[Witness]:
     """Wait until so many tests have begun, and know their grandchildren from then on."""
-    path = bed.root / "children"
+    path = bed.open / "children"
     bed.wait(lambda: path.exists() and path.read_text().count("\n") >= number, "tests run")
-    return [Witness(int(line)) for line in path.read_text().split()[:number]]
+    found: list[Witness] = []
+    for line in path.read_text().split()[:number]:
+        found.append(Witness.told(int(line), str(bed.open.parent), found))
+    return found
 
 
 def release(bed: Bed) -> None:
@@ -82,7 +85,7 @@ def test_a_daemon_that_ends_during_tests_leaves_none_and_lands_everything_once(
         assert not child.alive()
     else:
         bed.kill()
-    (bed.root / "children").unlink()
+    (bed.open / "children").unlink()
     bed.start()
     assert not child.alive()
     if how == "kill twice":
@@ -200,7 +203,7 @@ def test_each_named_test_has_its_own_deadline_and_all_output_is_kept(bed: Bed) -
         timeout_seconds = 60
         [[integration.run_tests]]
         name = "slow"
-        command = '''{STUBBORN.format(root=bed.root)} [ ! -e t ] || {{ echo waiting; sleep 60; }}'''
+        command = '''{STUBBORN.format(open=bed.open)} [ ! -e t ] || {{ echo waiting; sleep 60; }}'''
         timeout_seconds = 3
         """
     )
@@ -218,10 +221,10 @@ def test_each_named_test_has_its_own_deadline_and_all_output_is_kept(bed: Bed) -
 
 
 def _alive_or_gone(bed: Bed) -> list[Witness]:
-    found = []
-    for line in (bed.root / "children").read_text().split():
+    found: list[Witness] = []
+    for line in (bed.open / "children").read_text().split():
         try:
-            found.append(Witness(int(line)))
+            found.append(Witness.told(int(line), str(bed.open.parent), found))
         except ProcessLookupError:
             continue
     return found
@@ -266,12 +269,13 @@ def test_tests_that_are_given_up_are_over_before_others_take_their_place(bed: Be
     bed.make(COPY)
     make_ready(bed, [f"t{number}" for number in range(8)])
     test = """
-    mkdir -p {root}/live/$$
-    ls {root}/live | wc -l >> {root}/live-counts
-    trap 'sleep 0.5; rmdir {root}/live/$$; exit 1' TERM
+    mkdir -p {open}/live
+    me=$(mktemp -d {open}/live/XXXXXX)
+    ls {open}/live | wc -l >> {open}/live-counts
+    trap 'sleep 0.5; rmdir $me; exit 1' TERM
     if [ -e t7 ]; then HOLD; fi
-    while [ -e t3 ] && [ $(wc -l < {root}/live-counts) -lt 2 ]; do sleep 0.02; done
-    rmdir {root}/live/$$
+    while [ -e t3 ] && [ $(wc -l < {open}/live-counts) -lt 2 ]; do sleep 0.02; done
+    rmdir $me
     test ! -e t3
     """.replace("HOLD", HOLD)
     bed.configure(config(bed, test).replace("parallel_tests = 1", "parallel_tests = 2"))
@@ -279,4 +283,4 @@ def test_tests_that_are_given_up_are_over_before_others_take_their_place(bed: Be
     bed.wait_for("t3", "needs_human", "done")
     release(bed)
     assert bed.wait_until_idle() == {"done": 7, "needs_human": 1}
-    assert max(int(line) for line in (bed.root / "live-counts").read_text().split()) == 2
+    assert max(int(line) for line in (bed.open / "live-counts").read_text().split()) == 2

@@ -50,14 +50,14 @@ def test_after_a_kill_nothing_of_the_agent_lives_on_and_its_work_lands_once(bed:
 
 def test_after_a_kill_the_test_of_a_candidate_ends_and_its_task_lands_once(bed: Bed) -> None:
     script = bed.root.parent / "test.sh"
-    pid, go = bed.root.parent / "pid", bed.root.parent / "go"
+    pid, go = bed.open / "pid", bed.open / "go"
     bed.make(COMMIT, config=f'[integration]\nrun_tests = ["sh {script}"]')
     script.write_text(f"trap '' TERM\necho $$ > {pid}\nwhile [ ! -e {go} ]; do sleep 0.02; done\n")
     bed.start()
     bed.drop("t")
     bed.wait_for("t", "integrating")
     bed.wait(lambda: pid.exists() and pid.stat().st_size > 0, "the test runs")
-    tested = Witness(int(pid.read_text()))
+    tested = Witness.told(int(pid.read_text()), str(bed.open.parent))
     pid.unlink()
     bed.kill()
     assert tested.alive()
