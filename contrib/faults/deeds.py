@@ -57,14 +57,14 @@ class Deeds:
 
     def _make(self) -> None:
         bed, origin = self.bed, self.place / "origin.git"
-        bed.make(AGENT.replace("PLACE", str(self.place)))
+        bed.make(AGENT.replace("PLACE", str(self.bed.open)))
         bed.commit({"journal": "the first line\n"})
         bed.git("init", "-q", "--bare", "-b", "main", str(origin), cwd=self.place)
         bed.git("config", "core.logAllRefUpdates", "true", cwd=origin)
         bed.git("remote", "add", "origin", str(origin))
         bed.git("push", "-q", "origin", "main")
         bed.git("clone", "-q", str(origin), str(self.place / "others"), cwd=self.place)
-        (self.place / "test.sh").write_text(TEST.replace("PLACE", str(self.place)))
+        (bed.open / "test.sh").write_text(TEST.replace("PLACE", str(bed.open)))
         self.configure(workers=3, parallel=2, style="squash")
 
     def configure(self, *, workers: int, parallel: int, style: str) -> None:
@@ -75,7 +75,7 @@ class Deeds:
             timeout_seconds = 4
             retries = 1
             [integration]
-            run_tests = ["sh '{self.place}/test.sh'"]
+            run_tests = ["sh '{self.bed.open}/test.sh'"]
             parallel_tests = {parallel}
             merge_style = "{style}"
             push = "origin"

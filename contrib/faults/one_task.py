@@ -34,7 +34,10 @@ timeout_seconds = 60
 
 [integration]
 base_branch = "main"
-run_tests = ["git rev-parse 'HEAD^{{tree}}' >> '{root}/tested'"]
+run_tests = ["git rev-parse 'HEAD^{{tree}}' >> '{root}/open/tested'"]
+
+[sandbox]
+writable = ["{root}/open"]
 
 [safety]
 inbox_settle_seconds = 0
@@ -79,7 +82,7 @@ class OneTask:
 
     def make(self) -> "OneTask":
         """Initialise the workspace and drop the item; no daemon has run then."""
-        self.root.mkdir()
+        (self.root / "open").mkdir(parents=True)
         done = self.run("init", str(self.workspace.root))
         assert done.code == 0, done.said
         (self.root / "agent.sh").write_text(_AGENT)
@@ -122,7 +125,7 @@ class OneTask:
 
     def faults(self) -> list[str]:
         """Return what is wrong after the last run, in words: invariants, then the end state."""
-        repo, tested = self.workspace.repo, self.root / "tested"
+        repo, tested = self.workspace.repo, self.root / "open" / "tested"
         life = Life(self.workspace.root, self.dropped, repo, tested=tested)
         return [*violations(life), *self._unlike_the_end()]
 

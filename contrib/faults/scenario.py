@@ -91,10 +91,10 @@ class Rich(Scene):
             return lambda seen: self.tell(method, task_id=seen.tasks[name]["id"], **params)
 
         def retry(seen: Seen) -> None:
-            (self.place / "may-succeed").touch()
+            (self.bed.open / "may-succeed").touch()
             tell("retry", "stumble")(seen)
 
-        landed = self.place / "left-landed"
+        landed = self.bed.open / "left-landed"
         return (
             Rule("left landed", on("left", "done"), lambda _: landed.touch(), told=False),
             Rule("answer", on("ask", "needs_human"), tell("answer", "ask", text="blue")),
@@ -136,7 +136,7 @@ class Rich(Scene):
     # -- when ----------------------------------------------------------------------------------
 
     def _hangs(self, seen: Seen) -> bool:
-        return (self.place / "hangs").exists() and seen.states("hang") <= {"running", "queued"}
+        return (self.bed.open / "hangs").exists() and seen.states("hang") <= {"running", "queued"}
 
     def _may_revert(self, seen: Seen) -> bool:
         return seen.states("undo") == {"done"} and seen.states("revert-undo") == {""}

@@ -71,8 +71,8 @@ class Stuck(Exception):
 class Scene:
     """One life in a folder of its own; what happens in it is a subclass's affair.
 
-    A subclass gives `agent` and `settings` (`@` stands for the folder), `drop_all`, `rules`,
-    `is_over` and `end_state`.
+    A subclass gives `agent` and `settings` (`@` stands for the folder that all of them may write),
+    `drop_all`, `rules`, `is_over` and `end_state`.
     """
 
     agent = "exit 0\n"
@@ -83,7 +83,7 @@ class Scene:
         self.bed = Bed(place / "workspace")
         self.root = self.bed.root
         self.origin = place / "origin.git"
-        self.tested = place / "tested"
+        self.tested = self.bed.open / "tested"
         self.acknowledged: Counter[str] = Counter()
         self.dropped: list[Drop] = []
         self.daemon: subprocess.Popen[bytes] | None = None
@@ -124,17 +124,18 @@ class Scene:
     def begin(self, place: Path) -> Self:
         """Copy this template to a new place and drop the items there; no daemon runs yet."""
         shutil.copytree(self.place, place, symlinks=True)
-        shutil.rmtree(place / "home")
+        for made in ("home", "open"):
+            shutil.rmtree(place / made)
         scene = type(self)(place)
         scene.bed.git("remote", "set-url", "origin", str(scene.origin))
-        scene.bed.set_agent(self.agent.replace("@", str(place)))
+        scene.bed.set_agent(self.agent.replace("@", str(scene.bed.open)))
         scene.configure()
         scene.drop_all()
         return scene
 
     def configure(self, settings: str = "") -> None:
         """Write config.toml: these settings, or those of the class."""
-        self.bed.configure((settings or self.settings).replace("@", str(self.place)))
+        self.bed.configure((settings or self.settings).replace("@", str(self.bed.open)))
 
     def drop(self, name: str, text: str = "please\n") -> None:
         """Publish a file in the inbox by rename, as producers should."""

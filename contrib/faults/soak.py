@@ -60,7 +60,7 @@ class Soak(Deeds):
     def drain(self) -> None:
         """Let all come to its end, and help where only a person can."""
         self.crowd.finish()
-        (self.place / "go-on").touch()
+        (self.bed.open / "go-on").touch()
         self.configure(workers=3, parallel=2, style="squash")
         self._do(self.start)
         self.runs()
@@ -91,7 +91,7 @@ class Soak(Deeds):
             self.bed.root,
             self.crowd.dropped,
             self.bed.repo,
-            tested=self.place / "tested",
+            tested=self.bed.open / "tested",
             remote=self.place / "origin.git",
         )
         return [

@@ -138,6 +138,7 @@ exec env -i sh -c 'while :; do sleep 0.05; done'
 """
 
 
+@pytest.mark.unboxed
 def test_survivors_are_known_again_in_another_time_namespace(bed: Bed) -> None:
     """There the kernel shows other start times; the agent has thrown its mark away."""
     shifted = ("unshare", "--time", "--boottime", "100000", "--monotonic", "100000", "--fork")
@@ -162,7 +163,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from bed import HOLD, Bed, witnesses
 
-bed = Bed(Path(sys.argv[2]) / "ws").make(HOLD)
+bed = Bed(Path(sys.argv[2]) / "ws", unboxed=True).make(HOLD)
 bed.start()
 bed.drop("task")
 agent, = witnesses(bed, "task", "agent")

@@ -1,4 +1,4 @@
-"""One daemon, dozens of hostile agents: each ends as it must, and nobody else suffers.
+"""One daemon, dozens of hostile agents without a box: each ends as it must, and nobody else suffers.
 
 All run in one workspace, two at a time, with honest tasks among them; the tests look at what is
 there afterwards. `hostile_deeds.py` has the deeds.
@@ -85,7 +85,7 @@ def left_behind(bed: Bed) -> dict[int, bytes]:
 
 @pytest.fixture(scope="module")
 def after(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
-    bed = Bed(tmp_path_factory.mktemp("hostile") / "ws")
+    bed = Bed(tmp_path_factory.mktemp("hostile") / "ws", unboxed=True)
     evil = bed.root.parent / "evil"
     evil.write_text(EVIL)
     evil.chmod(0o755)

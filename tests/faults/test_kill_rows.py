@@ -73,7 +73,7 @@ shutdown_grace_seconds = 0.3
 
     def runs(self) -> int:
         """Return how often the agent ran."""
-        return (self.place / "runs").read_text().count("run")
+        return (self.bed.open / "runs").read_text().count("run")
 
     def assert_landed_once(self) -> None:
         """The item landed, once, and nothing is left of the crash."""
@@ -174,7 +174,7 @@ def test_half_a_worktree_of_a_task_that_was_cancelled_meanwhile_is_thrown_away(
 def test_an_agent_does_not_outlive_the_next_start_and_its_attempt_does_not_count(
     life: OneItem, point: str, is_stored: bool
 ) -> None:
-    (life.place / "hold").touch()
+    (life.bed.open / "hold").touch()
     life.kill_at(point)
     assert life.rows("SELECT pid IS NOT NULL FROM attempts") == [is_stored]
     run = witnesses(life.bed, "t", "agent", "child")
@@ -193,7 +193,7 @@ def test_an_agent_does_not_outlive_the_next_start_and_its_attempt_does_not_count
     [("store.attempt_ended@1:before", 2), ("store.attempt_ended@1:after", 1)],
 )
 def test_what_an_agent_left_is_read_once(life: OneItem, point: str, runs: int) -> None:
-    (life.place / "ask").touch()
+    (life.bed.open / "ask").touch()
     life.kill_at(point)
     life.drain()
     assert life.look().states("t") == {"needs_human"}
@@ -242,7 +242,7 @@ def test_a_landing_that_was_cut_off_after_the_ref_moved_is_found(life: OneItem, 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_an_answer_is_acknowledged_only_when_it_is_stored(life: OneItem, moment: str) -> None:
-    (life.place / "ask").touch()
+    (life.bed.open / "ask").touch()
     life.start(Point.parse(f"store.answered@1:{moment}").environment)
     life.until(lambda seen: seen.states("t") == {"needs_human"})
     told = life.bed.cli("answer", "t", "blue", code=1)

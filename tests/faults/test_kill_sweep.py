@@ -147,7 +147,7 @@ def test_whatever_is_wrong_is_told(
         whole.life(),
         root=root,
         repo=root / "repo",
-        tested=tmp_path / "copy" / "tested",
+        tested=tmp_path / "copy" / "open" / "tested",
         remote=tmp_path / "copy" / "origin.git",
     )
     assert violations(life) == []

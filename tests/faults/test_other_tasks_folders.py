@@ -1,4 +1,7 @@
-"""What agents write into the folders of other tasks: found, told to a person, and not run on."""
+"""What agents without a box write into the folders of other tasks.
+
+It is found, told to a person, and not run on.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,6 +13,7 @@ from bed import Bed
 
 from alluvium_like.store.reader import StoreReader
 
+pytestmark = pytest.mark.unboxed
 READY = 'echo x > "$ALLUVIUM_AGENT_DIR/outputs/ready"'
 HELD_UP = f'{READY}; while [ ! -e "$ALLUVIUM_AGENT_DIR/go" ]; do sleep 0.02; done'
 WORK = 'echo "$name" > "$ALLUVIUM_TASK_ID.txt"'
@@ -94,7 +98,7 @@ def suspects_named(bed: Bed) -> list[str]:
 @pytest.fixture(scope="module")
 def forged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """One agent has done all of it to tasks that wait behind it; now they have had their turn."""
-    bed = Bed(tmp_path_factory.mktemp("forged") / "ws")
+    bed = Bed(tmp_path_factory.mktemp("forged") / "ws", unboxed=True)
     deeds = "\n".join(to(victim, deed) for victim, (deed, _) in FORGERIES.items())
     bed.make(agent(deeds), config="[safety]\nmax_workers = 1")
     try:
@@ -192,7 +196,7 @@ def test_what_changed_while_no_agent_ran_is_told_as_such_and_not_in_a_restored_w
     assert "no agent ran then" in bed.wait_for("t", "needs_human", "done")["reason"]
     bed.stop()
     (tmp_path / "other").mkdir()
-    other = Bed(tmp_path / "other" / "ws")
+    other = Bed(tmp_path / "other" / "ws", unboxed=True)
     other.run("restore", str(tmp_path / "b.tar.gz"), str(other.root))
     with StoreReader(other.root / ".alluvium" / "alluvium.db") as store:
         assert store.find("t").input_seal == ""

@@ -21,7 +21,7 @@ from alluvium_like.workspace import Workspace
 NOBODY = 65534
 GATE = """
 echo $$ > "$ALLUVIUM_AGENT_DIR/outputs/agent"
-while [ ! -e "$ALLUVIUM_WORKTREE/../../go" ]; do sleep 0.02; done
+while [ ! -e OPEN/go ]; do sleep 0.02; done
 """
 OWN = [
     *(".alluvium", ".alluvium/alluvium.db", ".alluvium/daemon.lock", ".alluvium/integration.git"),
@@ -192,7 +192,7 @@ def test_a_task_whose_folder_was_moved_away_while_its_agent_ran_is_put_to_a_pers
     """What the agent said there cannot be read: it may have asked a question, or have failed."""
     bed.make(f"""
         echo "May I?" > "$ALLUVIUM_AGENT_DIR/needs_human.md"
-        {GATE}
+        {GATE.replace("OPEN", str(bed.open))}
         {end}""")
     bed.start()
     bed.drop("t")

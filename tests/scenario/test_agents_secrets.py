@@ -24,6 +24,9 @@ def places_of(root: Path, secret: str) -> set[str]:
     return found
 
 
+PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
 def test_an_agent_gets_what_is_named_and_no_secret_of_it_is_written(bed: Bed) -> None:
     bed.environment |= {"HUSH_KEY": HUSH, "OTHER_KEY": UNPASSED, "LC_TIME": "C"}
     bed.make(
@@ -73,6 +76,7 @@ def test_an_agent_gets_what_is_named_and_no_secret_of_it_is_written(bed: Bed) ->
         *("ALLUVIUM_TASK_ID", "ALLUVIUM_TASK_DIR", "ALLUVIUM_AGENT_DIR", "ALLUVIUM_WORKTREE"),
         *("ALLUVIUM_BRANCH", "ALLUVIUM_PROMPT_FILE", "ALLUVIUM_BASE_BRANCH", "ALLUVIUM_RUN"),
         *("ALLUVIUM_ANSWERED", "ALLUVIUM_PORT_BASE", "RUST_LOG"),
+        *("TMPDIR", *PROXY, *map(str.lower, PROXY)),  # of its box
     }
 
     agents_own = {".agent/result.json"}

@@ -20,6 +20,7 @@ def other(bed: Bed, name: str = "new") -> Bed:
     """Return a bed for a workspace beside another, with the same agent."""
     made = Bed.__new__(Bed)
     made.root, made.home, made.environment = bed.root.parent / name, bed.home, bed.environment
+    made.open, made.unboxed = bed.open, bed.unboxed
     return made
 
 

@@ -257,7 +257,7 @@ def test_a_candidate_under_test_is_merged_and_tested_again_on_what_others_pushed
     origin: Origin, bed: Bed
 ) -> None:
     """The first run of the tests is held until the base has moved below it."""
-    seen = bed.root.parent / "seen"
+    seen = bed.open / "seen"
     test = f"echo x >> {seen}; test -e theirs || while [ ! -e {seen}.go ]; do sleep 0.05; done"
     origin.make(COMMIT, config=f'{PUSH}run_tests = ["{test}"]').bed.start()
     bed.drop("t")
@@ -308,7 +308,7 @@ def diverge(origin: Origin, theirs: dict[str, str], agent: str, config: str = ""
 
 
 def test_two_histories_become_one_merge_that_is_tested_and_pushed(origin: Origin, bed: Bed) -> None:
-    seen = bed.root.parent / "seen"
+    seen = bed.open / "seen"
     theirs = diverge(
         origin, {"theirs": "theirs\n"}, COMMIT, f"[integration]\nrun_tests = ['ls >> {seen}']\n"
     )
@@ -386,7 +386,7 @@ def test_a_conflict_with_what_others_pushed_is_resolved_by_an_agent(
 
 def test_a_resolution_without_their_commits_goes_to_a_person(origin: Origin, bed: Bed) -> None:
     """It could never be pushed. A retry starts at their commit again."""
-    good = bed.root.parent / "good"
+    good = bed.open / "good"
     agent = f"""
     if ! {REVISED}; then {OURS_IN_SHARED}
     elif [ -e {good} ]; then printf 'both\\n' > shared.txt; git add -A; git commit -q --no-edit

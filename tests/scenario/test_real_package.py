@@ -67,6 +67,7 @@ def test_two_patches_land_one_comes_back_and_one_asks(bed: Bed, source: Path) ->
     bed.cli("init", str(bed.root), "--repo", str(repo))
     (bed.root / "config.toml").write_text(
         f"[repo]\npath = '{repo}'\n[safety]\ninbox_settle_seconds = 0\n"
+        f"[sandbox]\nreadable = ['{sys.prefix}']\n"
         f"[[integration.run_tests]]\nname = 'suite'\ncommand = '''{TESTS}'''\n"
     )
     bed.start()

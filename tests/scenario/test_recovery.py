@@ -1,8 +1,12 @@
-"""What a stop or a kill leaves: nothing alive, nothing lost, nothing counted, nothing twice."""
+"""What a stop or a kill leaves: nothing alive, nothing lost, nothing counted, nothing twice.
+
+A box ends with a daemon that is killed; what has none lives on until the next start ends it.
+"""
 
 import os
 import signal
 
+import pytest
 from bed import COMMIT, HOLD, STUBBORN_CHILD, Bed, Witness, daemon, witnesses
 
 
@@ -31,6 +35,7 @@ def test_a_stop_ends_the_agents_and_their_task_runs_again_uncounted(bed: Bed) ->
     assert bed.landed_task_ids() == [task["id"]]
 
 
+@pytest.mark.unboxed
 def test_after_a_kill_nothing_of_the_agent_lives_on_and_its_work_lands_once(bed: Bed) -> None:
     bed.make(STUBBORN_CHILD + HOLD + COMMIT, config="[safety]\nshutdown_grace_seconds = 0.3")
     bed.start()
@@ -48,6 +53,22 @@ def test_after_a_kill_nothing_of_the_agent_lives_on_and_its_work_lands_once(bed:
     assert bed.landed_task_ids() == [task["id"]]
 
 
+def test_a_box_ends_with_a_daemon_that_is_killed_and_its_work_lands_once(bed: Bed) -> None:
+    bed.make(STUBBORN_CHILD + HOLD + COMMIT, config='sandbox = {mode = "bubblewrap"}')
+    bed.start()
+    bed.drop("t")
+    run = witnesses(bed, "t", "child", "agent")
+    bed.kill()
+    assert all(witness.ends_within(bed.patience) for witness in run)
+    bed.release("t")
+    bed.start()
+    task = bed.wait_for("t", "done", "failed")
+    assert (task["outcome"], task["attempts"]) == ("merged", 2)
+    assert [r["verdict"] for r in task["runs"]] == ["again_uncounted", "to_integrator"]
+    assert bed.landed_task_ids() == [task["id"]]
+
+
+@pytest.mark.unboxed
 def test_after_a_kill_the_test_of_a_candidate_ends_and_its_task_lands_once(bed: Bed) -> None:
     script = bed.root.parent / "test.sh"
     pid, go = bed.open / "pid", bed.open / "go"

@@ -192,7 +192,7 @@ def test_work_is_committed_for_the_agent_where_gitignore_names_the_same_paths(be
 
 def test_what_links_in_a_copied_folder_lead_to_is_copied_and_stays_as_it_is(bed: Bed) -> None:
     bed.make("cat conf/link > work.txt; echo changed > conf/link\n", table(copy=["conf"]))
-    real = bed.root.parent / "real.txt"
+    real = bed.open / "real.txt"
     real.write_text("the owner's")
     (bed.repo / "conf").mkdir()
     (bed.repo / "conf" / "link").symlink_to(real)
@@ -378,10 +378,10 @@ def test_a_set_up_that_takes_too_long_is_ended_with_all_that_it_started(bed: Bed
 
 
 def test_a_cancel_reaches_a_set_up(bed: Bed) -> None:
-    bed.make("exit 0\n", table(run=['echo $$ > "$ALLUVIUM_AGENT_DIR/outputs/pid"; sleep 600']))
+    bed.make("exit 0\n", table(run=[f"echo begun > {bed.open}/begun; sleep 600"]))
     bed.start()
     bed.drop("task")
-    bed.wait(lambda: any(bed.root.glob("tasks/*/.agent/outputs/pid")), "set-up begun")
+    bed.wait_for_file(bed.open / "begun")
     bed.cli("cancel", bed.folder("task").name)
     assert bed.wait_for("task", "cancelled")["reason"]
     bed.stop()
@@ -438,6 +438,7 @@ def test_what_was_copied_and_made_does_not_reach_another_task_in_a_warm_tree(bed
     bed.stop()
 
 
+@pytest.mark.unboxed
 def test_a_daemon_that_is_killed_in_a_set_up_leaves_nothing_of_it(bed: Bed) -> None:
     bed.make(
         "echo x > a.txt\n",
