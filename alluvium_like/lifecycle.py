@@ -36,7 +36,6 @@ class TaskKind(StrEnum):
     ITEM = "item"
     REVERT = "revert"
     UPSTREAM = "upstream"
-    UNBOXED = "unboxed"
 
 
 _S = State

@@ -97,7 +97,7 @@ async def reap_orphans() -> None:
     """Reap inherited children as they end, until cancelled; one such task serves the process."""
     with anyio.open_signal_receiver(signal.SIGCHLD) as ends:
         async for _ in ends:
-            while not await to_thread.run_sync(_reap):
+            while not await to_thread.run_sync(_reap):  # noqa: ASYNC110 - nobody tells of room
                 await anyio.sleep(_REST_SECONDS)
             await anyio.sleep(_REST_SECONDS)  # every git that ends sends a signal too
 

@@ -199,8 +199,7 @@ def limits_of(sandbox: Sandbox) -> Limits:
 def _of_workshop(workshop: Workshop, source: Source) -> Iterator[Mount]:
     yield Mount.of(workshop.tree, Access.WRITE)
     yield Mount.of(workshop.git_dir, Access.WRITE)
-    if source.integration != workshop.git_dir:  # else it borrows nothing
-        yield Mount.of(source.integration / "objects")
+    yield Mount.of(source.integration / "objects")
 
 
 def _named(paths: Sequence[str], access: Access, home: Path) -> Iterator[Mount]:

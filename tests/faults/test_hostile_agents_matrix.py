@@ -1,4 +1,4 @@
-"""One daemon, dozens of hostile agents without a box: each ends as it must, nobody else suffers.
+"""One daemon, dozens of hostile agents, no box: each ends as it must, and nobody else suffers.
 
 All run in one workspace, two at a time, with honest tasks among them; the tests look at what is
 there afterwards. `hostile_deeds.py` has the deeds.

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from bed import COMMIT, Bed
 
+pytestmark = pytest.mark.unboxed
+
 HELD_UP = """
 echo x > "$ALLUVIUM_AGENT_DIR/outputs/ready"
 while [ ! -e "$ALLUVIUM_TASK_DIR/go" ]; do sleep 0.02; done

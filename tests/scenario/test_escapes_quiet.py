@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from bed import Bed
 
+pytestmark = pytest.mark.unboxed
+
 pytestmark = pytest.mark.timeout(300)
 TASKS = 24
 MOVES = 30
