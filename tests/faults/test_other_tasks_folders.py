@@ -136,7 +136,7 @@ def test_what_a_person_knows_of_is_not_told_again_and_retry_takes_it_as_it_is(fo
 
 
 def test_work_on_input_that_changed_under_its_agent_does_not_land(bed: Bed) -> None:
-    deeds = to("good", 'echo forged > "$V/input/good"; touch "$V/go"')
+    deeds = to("good", 'echo forged > "$V/input/good"; touch "$V/.agent/go"')
     bed.make(agent(deeds, otherwise=HELD_UP), config="[safety]\nmax_workers = 2")
     bed.start()
     drop(bed, "bad", "good")
