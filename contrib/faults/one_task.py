@@ -1,7 +1,8 @@
 """A small life for exhaustive sweeps: one item, dropped, claimed, worked on, tested, landed, done.
 
 Nothing in it waits for a clock or for a person: `run-once` begins with an empty store and ends when
-nothing is left to do. Beds are copies of one workspace in which no daemon has run yet.
+nothing is left to do. Beds are copies of one workspace in which no daemon has run yet. Nothing runs
+in a box: who strikes from within its namespace reaches nobody outside, nor its first process.
 """
 
 import os
@@ -34,10 +35,7 @@ timeout_seconds = 60
 
 [integration]
 base_branch = "main"
-run_tests = ["git rev-parse 'HEAD^{{tree}}' >> '{root}/open/tested'"]
-
-[sandbox]
-writable = ["{root}/open"]
+run_tests = ["git rev-parse 'HEAD^{{tree}}' >> '{root}/tested'"]
 
 [safety]
 inbox_settle_seconds = 0
@@ -45,6 +43,9 @@ shutdown_grace_seconds = 1
 
 [retention]
 min_free_bytes = 0
+
+[sandbox]
+mode = "none"
 """
 
 
@@ -82,7 +83,7 @@ class OneTask:
 
     def make(self) -> "OneTask":
         """Initialise the workspace and drop the item; no daemon has run then."""
-        (self.root / "open").mkdir(parents=True)
+        self.root.mkdir()
         done = self.run("init", str(self.workspace.root))
         assert done.code == 0, done.said
         (self.root / "agent.sh").write_text(_AGENT)
@@ -125,7 +126,7 @@ class OneTask:
 
     def faults(self) -> list[str]:
         """Return what is wrong after the last run, in words: invariants, then the end state."""
-        repo, tested = self.workspace.repo, self.root / "open" / "tested"
+        repo, tested = self.workspace.repo, self.root / "tested"
         life = Life(self.workspace.root, self.dropped, repo, tested=tested)
         return [*violations(life), *self._unlike_the_end()]
 

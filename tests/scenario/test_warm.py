@@ -37,7 +37,7 @@ class WarmBed:
     def __init__(self, bed: Bed) -> None:
         self.bed = bed
         self.hold = bed.root.parent / "hold"
-        self.calls = bed.root.parent / "calls"
+        self.calls = bed.open / "calls"
         self._path = bed.environment["PATH"]
         shim = bed.root.parent / "bin" / "git"
         shim.parent.mkdir()
