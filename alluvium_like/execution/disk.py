@@ -6,6 +6,7 @@ that is all that a run which takes little ever costs.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -48,11 +49,13 @@ def _used(folders: Sequence[Path]) -> int:
     left = [os.fspath(folder) for folder in folders]
     while left:
         try:
-            with os.scandir(left.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        left.append(entry.path)
-                    total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
+            with os.scandir(left.pop()) as listing:
+                entries = list(listing)
         except OSError:
             continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                left.append(entry.path)
+            with suppress(OSError):  # what goes meanwhile hides nothing beside it
+                total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
     return total

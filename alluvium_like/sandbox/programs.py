@@ -46,7 +46,7 @@ def tool_mounts(environment: Mapping[str, str]) -> list[Mount]:
     found: dict[Mount, None] = {}
     for text in environment.get("PATH", "").split(os.pathsep):
         folder = Path(text)
-        if not text or not folder.is_absolute() or not folder.is_dir() or _is_system(folder):
+        if not folder.is_absolute() or not _is_folder(folder) or _is_system(folder):
             continue
         found |= dict.fromkeys(_of_tools(folder, home))
     return list(found)
@@ -64,7 +64,7 @@ def _of_tools(folder: Path, home: Path) -> Iterator[Mount]:
         if folder.is_relative_to(home / name):
             yield Mount.of(home / name)
             return
-    if folder == home / _CARGO and (home / ".rustup").is_dir():
+    if folder == home / _CARGO and _is_folder(home / ".rustup"):
         yield Mount.of(home / ".rustup")
     if prefix := _prefix_of(folder):
         yield from _installed_in(prefix)
@@ -80,7 +80,7 @@ def _of_program(word: str, search: str, cwd: Path) -> Iterator[Mount]:
     path = Path(found)
     for _ in range(_MOST_HOPS):
         yield from _around(path)
-        if not path.is_symlink():
+        if not os.path.islink(path):  # noqa: PTH114 - false also where it is shut
             break
         if not _is_system(path):
             yield Mount(path, Access.LINK, path.readlink())
@@ -113,7 +113,7 @@ def _installed_in(prefix: Path) -> Iterator[Mount]:
     if prefix.name != _SHARED and not home.is_relative_to(prefix):
         yield Mount.of(prefix)
         return
-    yield from (Mount.of(prefix / name) for name in _PARTS if (prefix / name).is_dir())
+    yield from (Mount.of(prefix / name) for name in _PARTS if _is_folder(prefix / name))
 
 
 def _base_of(settings: Path) -> Iterator[Mount]:
@@ -133,7 +133,7 @@ def _prefix_of(folder: Path) -> Path | None:
         return None
     programs_of_git = prefix / "libexec" / "git-core"
     modules = library / "node_modules"
-    if any(map(os.path.isdir, (programs_of_git, modules))) or any(library.glob("python3*")):
+    if any(map(_is_folder, (programs_of_git, modules))) or any(library.glob("python3*")):
         return prefix
     return None
 
@@ -157,8 +157,17 @@ def _of_words(words: Sequence[str]) -> Iterator[Mount]:
     """Yield the absolute paths among the words of a command."""
     for word in words:
         path = Path(word)
-        if path.is_absolute() and len(path.parts) > 2 and path.exists() and not _is_system(path):
+        if path.is_absolute() and len(path.parts) > 2 and is_there(path) and not _is_system(path):
             yield Mount.of(path)
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether something is at a path, as far as the daemon may look."""
+    return os.path.exists(path)  # noqa: PTH110 - the other one raises where it may not
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - as above
 
 
 def _is_system(path: Path) -> bool:

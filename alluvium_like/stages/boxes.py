@@ -22,7 +22,7 @@ from alluvium_like.gitrepo.workshop import Source, Workshop
 from alluvium_like.guarded import exists, open_folder, own_path, place
 from alluvium_like.sandbox.box import Access, Box, Limits, Mount, system_mounts
 from alluvium_like.sandbox.bubblewrap import around, find_problem
-from alluvium_like.sandbox.programs import own_mounts, program_mounts, tool_mounts
+from alluvium_like.sandbox.programs import is_there, own_mounts, program_mounts, tool_mounts
 from alluvium_like.workspace import TaskFolder, Workspace
 
 _TMP: Final = "/tmp"  # noqa: S108 - the private one of the box
@@ -201,7 +201,7 @@ def _named(paths: Sequence[str], access: Access, home: Path) -> Iterator[Mount]:
         source = Path(text).expanduser()
         inside = text.startswith("~")
         place = home / Path(text).relative_to("~") if inside else source
-        if source.exists():
+        if is_there(source):
             yield Mount(place, access, Path(os.path.realpath(source)))
 
 

@@ -7,6 +7,7 @@ from alluvium_like.config import Config
 from alluvium_like.config.agents import DEFAULT_PROFILE, Profile
 from alluvium_like.sandbox.bubblewrap import INSTALL, find_problem
 from alluvium_like.sandbox.cgroup import enforced
+from alluvium_like.sandbox.programs import is_there
 from alluvium_like.stages.boxes import modes_of
 from alluvium_like.surface.machine import Check, Status
 
@@ -39,7 +40,7 @@ def _mode(config: Config, profile: Profile) -> str:
 def _paths(config: Config) -> Iterator[Check]:
     boxes = [config.sandbox.merged(profile) for profile in config.profiles.values()]
     named = [path for box in boxes for path in (*box.readable, *box.writable)]
-    if missing := [path for path in dict.fromkeys(named) if not Path(path).expanduser().exists()]:
+    if missing := [path for path in dict.fromkeys(named) if not is_there(Path(path).expanduser())]:
         message = f"not there: {', '.join(missing)}"
         yield Check("sandbox paths", Status.WARN, message, "mend 'readable' and 'writable'")
 
