@@ -59,4 +59,6 @@ def shell(
     from alluvium_like.surface.sandbox import open_shell
 
     words = command or []
-    raise typer.Exit(open_shell(workspace(), task, words[words[:1] == ["--"] :]))
+    if words[:1] == ["--"]:
+        del words[0]
+    raise typer.Exit(open_shell(workspace(), task, words))

@@ -54,11 +54,6 @@ class Host:
         return WEB_PORTS if self.port is None else (self.port,)
 
     @property
-    def is_literal(self) -> bool:
-        """Whether it is an address, and no name."""
-        return _address(self.name) is not None
-
-    @property
     def is_loopback(self) -> bool:
         """Whether it is an endpoint of the machine itself."""
         address = _address(self.name)
@@ -69,7 +64,7 @@ class Host:
         """The addresses of it that are known without asking: of a literal, and of localhost."""
         if _is_localhost(self.name) and not self.wildcard:
             return _LOOPBACKS
-        return (self.name,) if self.is_literal else ()
+        return () if _address(self.name) is None else (self.name,)
 
     def allows(self, name: str, port: int) -> bool:
         """Tell whether a name or an address may be reached at a port, as far as it is named."""

@@ -4,8 +4,8 @@ The box keeps what agents run from everything but their task. `merged` is the on
 profile says is put over what the table says.
 """
 
-from pathlib import PurePosixPath
-from typing import Annotated, Final, Literal, Self, get_args
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -15,8 +15,6 @@ from alluvium_like.config.values import Table, Text
 
 Mode = Literal["auto", "bubblewrap", "none"]
 Network = Literal["none", "loopback", "allow", "full"]
-MODES: Final[tuple[str, ...]] = get_args(Mode)
-NETWORKS: Final[tuple[str, ...]] = get_args(Network)
 _NETWORK_WORDS: Final = (
     '"none": no network at all, not even a loopback. "loopback": one of its own, on which what it '
     'starts is reached, and nothing else. "allow": that, and the hosts named in \'hosts\'. "full": '
@@ -26,10 +24,14 @@ _NETWORK_WORDS: Final = (
 
 def _outside(value: str) -> str:
     path = PurePosixPath(value)
-    if not path.is_absolute() and path.parts[0] != "~":
+    if not path.is_absolute() and path.parts[:1] != ("~",):
         refuse("neither an absolute path nor one in the home folder", "such as /data or ~/.npmrc")
     if ".." in path.parts or len(path.parts) < 2:
         refuse("a whole disk or home folder, or a path with ..", "such as /data or ~/.npmrc")
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        refuse("in the home folder of a user who has none", "an absolute path")
     return str(path)
 
 
@@ -97,8 +99,9 @@ class Sandbox(Table):
     max_disk_bytes: int = Field(
         default=20_000_000_000,
         ge=0,
-        description="How much an attempt may add to its worktree, repository and .agent/, in "
-        "bytes. One that passes it is ended.",
+        description="How much the worktree, repository and .agent/ of an attempt may take up "
+        "together, and the tree of set-ups and tests, in bytes, with a box or without. What "
+        "passes it is ended.",
     )
     max_scratch_bytes: int = Field(
         default=2_000_000_000,
@@ -142,6 +145,7 @@ class OwnBox(Table):
 
     @model_validator(mode="after")
     def _no_box_has_no_walls(self) -> Self:
-        if self.sandbox == "none" and (self.network or self.readable or self.writable):
-            refuse('a network or paths with sandbox = "none"', "leave them out")
+        own = (self.network, self.hosts, self.readable, self.writable)
+        if self.sandbox == "none" and any(own):
+            refuse('a network, hosts or paths with sandbox = "none"', "leave them out")
         return self

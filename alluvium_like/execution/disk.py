@@ -77,11 +77,13 @@ def _used(folders: Sequence[Path]) -> int:
     left = [os.fspath(folder) for folder in folders]
     while left:
         try:
-            with os.scandir(left.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        left.append(entry.path)
-                    total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
+            with os.scandir(left.pop()) as listing:
+                entries = list(listing)
         except OSError:
             continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                left.append(entry.path)
+            with suppress(OSError):  # what goes meanwhile hides nothing beside it
+                total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
     return total

@@ -136,7 +136,7 @@ async def run_supervised(
             await until_exit(run.child)
             await to_thread.run_sync(output.finish)
             code = bury_run(run)
-            if spec.enclosing and code > _SIGNALLED:  # told as shells do
+            if spec.enclosing and code - _SIGNALLED in _SIGNAL_NAMES:  # told as shells do
                 code = _SIGNALLED - code
     return RunEnd(
         ending, code, _reason(ending, code, spec), monotonic() - begun, ended if exited else 0

@@ -75,11 +75,6 @@ class Box:
                 kept[place] = last[place]
         return list(kept.values())
 
-    def access_to(self, path: Path) -> Access | None:
-        """Return what a program may do with a path; None where nothing is there."""
-        found = {mount.place: mount.access for mount in self.mounts}
-        return next((found[each] for each in (path, *path.parents) if each in found), None)
-
 
 def _says_the_same(inner: Mount, outer: Mount) -> bool:
     """Tell whether the outer of two mounts shows the same at the place of the inner one."""
@@ -128,7 +123,11 @@ def _secret_in(folder: Path, depth: int) -> Iterator[Path]:
     except OSError:
         return
     for entry in entries:
-        if not entry.stat(follow_symlinks=False).st_mode & stat.S_IROTH:
+        try:
+            mode = entry.stat(follow_symlinks=False).st_mode
+        except (FileNotFoundError, PermissionError):  # gone again, or not to be looked at
+            continue
+        if not mode & stat.S_IROTH:
             yield Path(entry.path)
-        elif depth > 1 and entry.is_dir(follow_symlinks=False):
+        elif depth > 1 and stat.S_ISDIR(mode):
             yield from _secret_in(Path(entry.path), depth - 1)

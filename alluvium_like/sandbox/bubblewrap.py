@@ -1,7 +1,7 @@
 """A box made by bubblewrap: the command line that makes it, and whether it can be made here.
 
-Another backend (sandbox-exec on macOS, say) is a module with the same two functions, `enclosed`
-and `find_problem`; nobody but `run.py` and the stages' `boxes.py` knows which one it is.
+Another backend (sandbox-exec on macOS, say) is a module with the same functions: `enclosed`,
+`around` and `find_problem`.
 
 In every box: namespaces of its own for users, processes, the rest of IPC and the host's name; no
 capability, and no way to a further namespace of users; it ends with the process that started it.
@@ -127,7 +127,7 @@ def _places(box: Box) -> Iterator[str]:
             case Access.HIDDEN if mount.place.is_dir():
                 yield from ("--tmpfs", place)
                 shut.append(place)
-            case Access.HIDDEN:
+            case Access.HIDDEN if mount.place.exists():  # it cannot be covered once it is gone
                 yield from ("--ro-bind", os.devnull, place)
     for place in shut:
         yield from ("--remount-ro", place)

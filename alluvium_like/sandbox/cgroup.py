@@ -17,6 +17,7 @@ from typing import Final
 from alluvium_like.sandbox.box import Limits
 
 _PREFIX: Final = "alluvium-"
+_DAEMON: Final = f"{_PREFIX}daemon"
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _OWN: Final = Path("/proc/self/cgroup")
 _ENTER: Final = (
@@ -76,13 +77,17 @@ class Group:
 
 @cache
 def controllers() -> tuple[_Controller, ...]:
-    """Return where groups with limits can be made here, found out once. Blocks."""
-    return (*_of_version_2(),) or (*_of_version_1(),)
+    """Return where groups with limits are made, made ready for that once. Blocks."""
+    ready = tuple(each for each in _of_version_2() if _make_ready(each.folder))
+    return ready or tuple(_of_version_1())
 
 
 def enforced() -> dict[str, str]:
-    """Return by limit what keeps it: the group of the box, or each process by itself."""
-    found = controllers()
+    """Return by limit what keeps it: the group of the box, or each process by itself.
+
+    It only looks, since it is asked by commands that people run in a session of their own.
+    """
+    found = _of_version_2() or _of_version_1()
     groups = "the whole box, by its control group"
     alone = "each process, by its resource limit"
     root = os.geteuid() == 0
@@ -103,21 +108,28 @@ def _of_version_2() -> list[_Controller]:
     if root is None or own is None:
         return []
     folder = root / own.lstrip("/")
-    try:
-        there = set((folder / "cgroup.controllers").read_text(encoding="ascii").split())
-        if not there.issuperset(_WANTED) or not os.access(folder, os.W_OK):
-            return []
-        if folder != root:
-            _step_aside(folder)
-        (folder / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
-    except OSError:
+    if folder.name == _DAEMON:  # where a daemon put itself, and us, who were started beside it
+        folder = folder.parent
+    there = {word for line in _lines(folder / "cgroup.controllers") for word in line.split()}
+    if not there.issuperset(_WANTED) or not os.access(folder, os.W_OK):
         return []
     return [_Controller(folder, "memory.max", "pids.max")]
 
 
+def _make_ready(folder: Path) -> bool:
+    """Let a group of version 2 have groups with limits below it; tell whether it can."""
+    try:
+        if _mount_of("cgroup2") != folder:
+            _step_aside(folder)
+        (folder / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
 def _step_aside(folder: Path) -> None:
     """Move what is in our own group into one below it: groups with limits hold no processes."""
-    below = folder / f"{_PREFIX}daemon"
+    below = folder / _DAEMON
     below.mkdir(exist_ok=True)
     for pid in (folder / "cgroup.procs").read_text(encoding="ascii").split():
         with suppress(ProcessLookupError):

@@ -38,7 +38,6 @@ _NO_SOCKET: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
 _PAUSE_SECONDS: Final = 0.1
 _LAST_WORD_SECONDS: Final = 2
 _LAST_WORD_BYTES: Final = 1_000_000
-_LONGEST_SHOWN: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,7 @@ class Egress:
 
     def _refuse(self, asked: Asked, text: str) -> Answer:
         """Tell of a refusal once, however often a program tries; of so many and no more."""
-        key = (asked.host[:_LONGEST_SHOWN].lower(), asked.port)
+        key = (asked.shown.lower(), asked.port)
         if key not in self._refused and len(self._refused) < self._bounds.refusals:
             self._refused.add(key)
             self._on_refused(*key, text)

@@ -27,6 +27,7 @@ _HOP: Final = frozenset(
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"trailer"})
 """What says where the body ends: it goes on as it came, and so does the body."""
 _LAST_PORT: Final = 65535
+_LONGEST_SHOWN: Final = 255
 _HTTP_PORT: Final = 80
 _NO_PROXY_REQUEST: Final = "this is a proxy: ask for CONNECT host:port, or for http://host/path"
 
@@ -44,9 +45,14 @@ class Asked:
     rest: bytes
 
     @property
+    def shown(self) -> str:
+        """The host as it is told to people: a head may hold a very long one."""
+        return self.host[:_LONGEST_SHOWN]
+
+    @property
     def where(self) -> str:
-        """The endpoint as it was named."""
-        return f"{self.host}:{self.port}"
+        """The endpoint as it is told to people."""
+        return f"{self.shown}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

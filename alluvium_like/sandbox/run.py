@@ -8,7 +8,6 @@ an ending as everywhere, and never a run without the box.
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -44,13 +43,10 @@ async def run_in_box(
     """
     if box is None:
         return await run_supervised(spec, on_started=on_started, stop=stop)
-    with ExitStack() as opened:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        opened.callback(ours.close)
-        opened.callback(theirs.close)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    with ours, theirs, opened_filter() as calls:
         doors = Doors(box, ours, on_refused)
-        calls = opened.enter_context(opened_filter())
         group = await anyio.to_thread.run_sync(Group.make, box.limits, str(spec.marker))
         try:
             argv = await anyio.to_thread.run_sync(

@@ -106,9 +106,6 @@ async def _owners(parts: Parts, before: Sight, now: Sight) -> AsyncIterator[Find
             yield Finding(f"owner {name}", what, allowed, was or b"", is_now or b"")
             continue
         everyday, others = await changed_settings(parts.git, was or b"", is_now or b"")
-        good = parts.watch.good.get(f"owner {name}")
-        if good is not None and not (await changed_settings(parts.git, good, is_now or b""))[1]:
-            continue  # as it had been, but for the lines that git leaves
         keys = others or everyday
         if keys:
             what = f"{', '.join(keys[:5])} in {what}"

@@ -26,6 +26,7 @@ from alluvium_like.sandbox.box import Access, Box, Mount
 from alluvium_like.sandbox.cgroup import enforced
 from alluvium_like.stages.boxes import Boxes, make_home
 from alluvium_like.stages.dispatch.worker import adapter_of, environment_of, worker_of
+from alluvium_like.stages.profiles import Profiles
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.task import Task
 from alluvium_like.workspace import Workspace
@@ -146,10 +147,11 @@ def _place_of(workspace: Workspace, part: str) -> _Place:
     config = load_config(workspace.config_file)
     with StoreReader(workspace.database) as store:
         task = store.find(part)
-    agent = config.chosen(task.agent)
-    if agent not in config.profiles:
-        raise AlluviumError(f"config.toml has no agent '{agent}', which {task.id} names")
-    profile, folder, boxes = config.profiles[agent], workspace.task(task.id), Boxes(workspace)
+    chosen = Profiles(config, parked=()).for_task(task)
+    if chosen is None:  # none is parked, so this cannot be
+        raise AlluviumError(f"no agent works on {task.id}")
+    agent, profile = chosen.name, chosen.profile
+    folder, boxes = workspace.task(task.id), Boxes(workspace)
     workshop = Workshop(
         task.id, workspace.workshops / f"{task.id}.git", workspace.worktrees / task.id
     )

@@ -1,5 +1,6 @@
 """doctor's look at [sandbox]: whether there can be a box, what keeps its limits, what is wrong."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +39,10 @@ def _mode(config: Config, profile: Profile) -> str:
 
 def _paths(config: Config) -> Iterator[Check]:
     boxes = [config.sandbox.merged(profile) for profile in config.profiles.values()]
-    named = [path for box in boxes for path in (*box.readable, *box.writable)]
-    if missing := [path for path in dict.fromkeys(named) if not Path(path).expanduser().exists()]:
+    named = dict.fromkeys(path for box in boxes for path in (*box.readable, *box.writable))
+    # Path.exists would raise where the daemon may not look.
+    missing = [path for path in named if not os.path.exists(Path(path).expanduser())]  # noqa: PTH110
+    if missing:
         message = f"not there: {', '.join(missing)}"
         yield Check("sandbox paths", Status.WARN, message, "mend 'readable' and 'writable'")
 

@@ -97,6 +97,7 @@ def bench(tmp_path: Path) -> Bench:
     [
         ("exit 0", 0, "exited with 0"),
         ("exit 3", 3, "exited with 3"),
+        ("exit 255", 255, "exited with 255"),
         ("kill -9 $$", -9, "ended by SIGKILL"),
         ("kill -TERM $$", -15, "ended by SIGTERM"),
     ],

@@ -26,9 +26,6 @@ def places(mounts: list[Mount]) -> dict[Path, Access]:
 def test_the_deeper_mount_counts_in_whatever_order_they_come() -> None:
     inner, outer = Mount.of(B, Access.WRITE), Mount.of(A, Access.HIDDEN)
     assert Box((inner, outer)).ordered == Box((outer, inner)).ordered == [outer, inner]
-    assert Box((inner, outer)).access_to(B / "c") is Access.WRITE
-    assert Box((inner, outer)).access_to(A / "c") is Access.HIDDEN
-    assert Box((inner, outer)).access_to(Path("/etc")) is None
 
 
 def test_of_two_mounts_at_one_place_the_later_one_counts() -> None:
@@ -52,6 +49,15 @@ def test_what_in_etc_only_its_owner_may_read_is_hidden() -> None:
     hidden = [mount.place for mount in system_mounts() if mount.access is Access.HIDDEN]
     assert Path("/etc/shadow") in hidden
     assert Path("/etc/passwd") not in hidden
+
+
+def test_a_secret_that_is_gone_is_not_covered(tmp_path: Path) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.touch()
+    box = Box((Mount.of(there, Access.HIDDEN), Mount.of(gone, Access.HIDDEN)))
+    line = enclosed(box, ["true"], Path("/"), -1, ())
+    assert str(there) in line
+    assert str(gone) not in line
 
 
 def test_a_program_comes_with_its_links_its_packages_and_its_interpreter(tmp_path: Path) -> None:

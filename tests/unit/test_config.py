@@ -1,3 +1,4 @@
+import os
 import tomllib
 from pathlib import Path
 
@@ -289,3 +290,19 @@ def test_an_empty_command_is_the_presets_own_or_the_built_in_agent() -> None:
     config = parsed('[agent]\ncommand = []\n[agents.x]\npreset = "codex"\ncommand = []')
     assert config.agent == Config().agent
     assert config.agents["x"].command_line == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "home", "wrong"),
+    [
+        (".", "/home/somebody", "neither an absolute path nor one in the home folder"),
+        ("~", "/home/somebody", "a whole disk or home folder"),
+        ("~/.npmrc", "", "in the home folder of a user who has none"),
+    ],
+)
+def test_what_a_box_cannot_show_is_refused(
+    path: str, home: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda text: text.replace("~", home or "~", 1))
+    (told,) = problems(f'[sandbox]\nreadable = ["{path}"]')
+    assert wrong in told

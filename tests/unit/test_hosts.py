@@ -167,8 +167,6 @@ def test_addresses_of_this_machine_are_known_without_asking() -> None:
     loopback = ("localhost:1", "a.localhost:1", "127.9.9.9:1", "[::1]:1")
     assert all(parse_host(each).is_loopback for each in loopback)
     assert not parse_host("192.0.2.7").is_loopback
-    assert parse_host("192.0.2.7").is_literal
-    assert not parse_host("api.example.org").is_literal
 
 
 def test_a_list_of_hosts_is_checked_one_by_one() -> None:

@@ -7,6 +7,7 @@ output, and never raises for what a program prints.
 """
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -215,7 +216,7 @@ class Adapter(Reach, ABC):
             path, place = Path(environment.get("HOME", ""), name), PurePosixPath(name)
             if self.own_folder and place.is_relative_to(self.own_folder):
                 path = self.folder(environment) / place.relative_to(self.own_folder)
-            if path.is_absolute() and path.exists():
+            if path.is_absolute() and os.path.exists(path):  # noqa: PTH110 - it may be shut
                 yield path, name
 
     def holds_login(self, file: Path, environment: Mapping[str, str]) -> bool:
