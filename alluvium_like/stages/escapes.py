@@ -18,7 +18,7 @@ from alluvium_like.log import get_logger
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.sights import Finding, find_changes, see
 from alluvium_like.stages.victims import Victim, find_victims, hold
-from alluvium_like.stages.watch import Run
+from alluvium_like.stages.watch import Run, Sight
 from alluvium_like.written import WRITTEN
 
 log = get_logger(__name__)
@@ -35,7 +35,6 @@ async def begin(parts: Parts, run: Run) -> None:
         else:
             WRITTEN.want(wanted=True)
             parts.git.refs.want(wanted=True)
-            watch.left.clear()
             await _accept(parts)
         watch.runs.append(run)
         if run.boxed:
@@ -99,8 +98,18 @@ async def take_up_resume(parts: Parts) -> None:
 
 
 async def _accept(parts: Parts) -> None:
+    """Take what is there now as it is to be."""
     now, _ = await see(parts, None)
-    parts.watch.last = now
+    await _compare_with(parts, now)
+
+
+async def _compare_with(parts: Parts, now: Sight) -> None:
+    """Let a look be the one that the next is compared with; what was noted before it is past."""
+    watch = parts.watch
+    watch.last = now
+    watch.left.clear()
+    parts.git.refs.drop(now.mark)
+    await anyio.to_thread.run_sync(WRITTEN.looked)
 
 
 async def _look(parts: Parts) -> None:
@@ -119,10 +128,7 @@ async def _look(parts: Parts) -> None:
     if escaped := [each for each in found if not each.allowed]:
         suspects = [run for run in watch.in_window if not run.boxed]
         await _freeze(parts, escaped, before.at, now.at, [run.name for run in suspects], suspects)
-    watch.last = now
-    watch.left.clear()
-    parts.git.refs.drop(now.mark)
-    await anyio.to_thread.run_sync(WRITTEN.looked)
+    await _compare_with(parts, now)
 
 
 async def _tell_of(parts: Parts, victims: Iterable[Victim]) -> None:

@@ -183,6 +183,23 @@ async def test_a_ref_that_was_put_back_to_what_it_had_been_before_is_found(bench
     assert "refs/alluvium/base" in await escapes.end(parts, run)
 
 
+async def test_what_is_accepted_by_resume_is_not_found_again(bench: Bench) -> None:
+    parts, run = bench.parts, Run("a", "a", 1)
+    first = parts.integration.seen
+    await escapes.begin(parts, run)
+    await parts.integration.keep("t", first)
+    bench.git("update-ref", "-d", "refs/alluvium/tasks/t", store=bench.ours)
+    other = Run("b")
+    await escapes.begin(parts, other)
+    assert "refs/alluvium/tasks/t" in await bench.reason()
+    await parts.integration.keep("t", first)
+    bench.git("update-ref", "-d", "refs/alluvium/tasks/t", store=bench.ours)
+    await parts.store.clear_condition(Condition.ESCAPE, parts.repository)
+    await escapes.take_up_resume(parts)
+    await escapes.end(parts, other)
+    assert await bench.reason() == ""
+
+
 async def test_a_task_that_ended_and_goes_on_is_taken_as_it_is(bench: Bench) -> None:
     parts, run = bench.parts, Run("a", "a", 1)
     folder = await bench.add_task("again")
