@@ -139,7 +139,7 @@ async def update_refs(git: Git, store: Path, lines: Sequence[str], why: str) -> 
             if answer != expected:
                 raise GitFailed(list(_UPDATE_REF), 1, answer.decode(errors="replace"))
 
-    words = [line.split(" ") for line in lines]
+    words = [line.split(" ") for line in lines if " " in line]  # git refuses the others
     values = {ref: rest[0] if verb == "update" else "" for verb, ref, *rest in words}
     with step(f"refs.{why}"), git.refs.writing(store, values):
         await git.ask(_UPDATE_REF, dialogue, store)
