@@ -22,7 +22,7 @@ def test_every_measure_gives_its_figures(tmp_path: Path) -> None:
 
     assert bench.returncode == 0, told
     found = json.loads(printed)
-    assert set(found["measures"]) == {"first-word", "batch", "big-tree", "queue"}
+    assert set(found["measures"]) == {"first-word", "batch", "big-tree", "queue", "box"}
     assert all(bar["figure"] is not None for bar in found["bars"]), told
     batch = found["measures"]["batch"]["figures"]
     assert batch["ours"]["landed"] == batch["git"]["landed"] == [3]
