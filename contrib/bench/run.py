@@ -85,7 +85,7 @@ MEASURES: dict[str, Measure] = {
         folder, effort.big, effort.runs or 3, effort.peer_seconds
     ),
 }
-QUICK_MEASURES = ("first-word", "batch", "big-tree", "queue", "box")
+QUICK_MEASURES = ("first-word", "batch", "big-tree", "queue")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from alluvium_like.sandbox.bubblewrap import find_problem
+
 RUN = Path(__file__).parents[2] / "contrib" / "bench" / "run.py"
 PATIENCE_SECONDS = 100.0
 
@@ -22,7 +26,7 @@ def test_every_measure_gives_its_figures(tmp_path: Path) -> None:
 
     assert bench.returncode == 0, told
     found = json.loads(printed)
-    assert set(found["measures"]) == {"first-word", "batch", "big-tree", "queue", "box"}
+    assert set(found["measures"]) == {"first-word", "batch", "big-tree", "queue"}
     assert all(bar["figure"] is not None for bar in found["bars"]), told
     batch = found["measures"]["batch"]["figures"]
     assert batch["ours"]["landed"] == batch["git"]["landed"] == [3]
@@ -37,6 +41,16 @@ def test_every_measure_gives_its_figures(tmp_path: Path) -> None:
         assert json.loads((results / f"{name}.json").read_text()) == measure
     assert "plain git" in (results / "table.txt").read_text()
     assert list(tmp_path.iterdir()) == [results], "the scratch folder is gone"
+
+
+@pytest.mark.skipif(bool(find_problem()), reason="needs bubblewrap: install the package bubblewrap")
+def test_what_the_box_costs_is_measured_with_and_without_it(tmp_path: Path) -> None:
+    with _bench("--folder", tmp_path, "--only", "box") as bench:
+        printed, told = bench.communicate(timeout=PATIENCE_SECONDS)
+    assert bench.returncode == 0, told
+    (bar,) = json.loads(printed)["bars"]
+    assert bar["place"] == "box.added_ms"
+    assert bar["figure"] is not None
 
 
 def test_an_interrupt_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
