@@ -139,6 +139,7 @@ def test_a_daemon_that_hangs_is_told_and_ended_by_force(bed: Bed) -> None:
     assert bed.json("status")["daemon"]["state"] == "stopped"
 
 
+@pytest.mark.unboxed  # in a box it goes on with the objects that it was given
 @pytest.mark.parametrize("name", ["integration.git", "integration.git/objects"])
 def test_an_agent_that_fails_for_want_of_the_daemons_repository_is_not_blamed(
     bed: Bed, name: str
