@@ -22,6 +22,7 @@ from alluvium_like.sandbox.egress import Egress, OnRefused
 _MESSAGE_BYTES: Final = 4096
 _MOST_DOORS: Final = 253  # the kernel lets no more be handed out at once
 _PROXY_PORT: Final = 3128
+_NOT_OPENED: Final = "a port below 1024 cannot be opened in a box: let it listen on another one"
 
 
 class Doors:
@@ -30,6 +31,7 @@ class Doors:
     def __init__(self, box: Box, report: socket.socket, on_refused: OnRefused) -> None:
         hosts = [parse_host(text) for text in box.hosts] if box.network == "allow" else []
         self._egress = Egress(hosts, on_refused)
+        self._on_refused = on_refused
         self._report = report
         self._allow = box.network == "allow"
         self._forwarded = {host.port: host for host in hosts if host.is_loopback and host.port}
@@ -59,6 +61,8 @@ class Doors:
             while going_on:
                 await anyio.wait_readable(self._report)
                 going_on, doors = self._take()
+                for port in set(self._forwarded) - doors.keys() if doors else ():
+                    self._on_refused(self._forwarded[port].name, port, _NOT_OPENED)
                 if proxy := doors.pop(self.proxy_port, None):
                     forwards = {self._forwarded[port]: door for port, door in doors.items()}
                     group.start_soon(self._egress.serve, proxy, forwards)

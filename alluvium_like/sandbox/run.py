@@ -15,6 +15,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from alluvium_like.errors import reason_of
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
 from alluvium_like.lifecycle import Ending
@@ -47,7 +48,11 @@ async def run_in_box(
     ours.setblocking(False)
     with ours, theirs, opened_filter() as calls:
         doors = Doors(box, ours, on_refused)
-        group = await anyio.to_thread.run_sync(Group.make, box.limits, str(spec.marker))
+        try:
+            group = await anyio.to_thread.run_sync(Group.make, box.limits, str(spec.marker))
+        except OSError as error:
+            reason = f"its box could not be made: {reason_of(error)}"
+            return RunEnd(Ending.NOT_STARTED, None, reason, 0.0, 0)
         try:
             argv = await anyio.to_thread.run_sync(
                 enclosed, box, spec.argv, spec.cwd, theirs.fileno(), doors.ports, calls

@@ -255,6 +255,12 @@ async def test_a_host_that_is_not_named_is_refused_and_told_once(bench: Bench) -
     assert "403" in bench.err
 
 
+async def test_a_port_that_cannot_be_opened_in_a_box_is_told(bench: Bench) -> None:
+    end = await bench.run("sleep 1", bench.network("allow", "localhost:80"))
+    assert end.exit_code == 0
+    assert bench.refused == [("localhost", 80)]
+
+
 async def test_a_box_without_a_network_has_no_loopback_either(bench: Bench) -> None:
     await bench.run(
         "cat /sys/class/net/lo/flags 2>/dev/null; cat /proc/net/if_inet6 /proc/net/route"
