@@ -7,6 +7,7 @@ but what is named and what an agent needs to log in.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ from alluvium_like.sandbox.programs import own_mounts, program_mounts, tool_moun
 from alluvium_like.workspace import TaskFolder, Workspace
 
 _TMP: Final = "/tmp"  # noqa: S108 - the private one of the box
+_OF_THE_KERNEL: Final = (("dev",), ("proc",), ("sys",))
+"""The first folder of paths such as /dev/null, which every box has its own of."""
+_BETWEEN_WORDS: Final = re.compile(r"[\s;|&<>()'\"=`]+")
 _CACHES: Final = (".cache", ".npm", ".pnpm-store", ".yarn", ".cargo", ".gradle", ".m2", "go")
 HOME_PARTS: Final = ("sessions", "home")
 """Where the home folder of a task's agents lies, below `.agent/`."""
@@ -115,6 +119,13 @@ class Boxes:
         ]
         return box.with_mounts(mount for mount in found if mount.place not in own)
 
+    def _of_commands(self, commands: Sequence[str], tree: Path) -> Iterator[Mount]:
+        """Yield what the absolute paths in shell commands lead to."""
+        words = {word for each in commands for word in _BETWEEN_WORDS.split(each)}
+        for word in sorted(words):
+            if word.startswith(os.sep) and self._may_be_shown(Path(word)):
+                yield from program_mounts([word], self._environment, tree)
+
     def _trusted(self, program: str, cwd: Path) -> str:
         """Return a program, "" for one that lies where agents write: it is there anyway, and says
         what they like of its needs.
@@ -128,8 +139,12 @@ class Boxes:
         workshop: Workshop,
         source: Source,
         network: Network,
+        commands: Sequence[str],
     ) -> Box | None:
-        """Return the box in which a command of the owner's runs on a tree, None without one."""
+        """Return the box in which commands of the owner's run on a tree, None without one.
+
+        The absolute paths that they name are shown as an agent's program is.
+        """
         sandbox = config.sandbox
         if not self.boxed(sandbox.mode):
             return None
@@ -139,6 +154,7 @@ class Boxes:
         mounts = (
             Mount.of(home, Access.EMPTY),
             *self._base(sandbox, home, self._environment),
+            *self._of_commands(commands, workshop.tree),
             *_of_workshop(workshop, source),
         )
         return Box(mounts, network, sandbox.hosts, limits_of(sandbox), {"TMPDIR": _TMP})
@@ -165,7 +181,7 @@ class Boxes:
 
     def _may_be_shown(self, path: Path) -> bool:
         workspace = self._workspace
-        if not path.is_absolute():
+        if not path.is_absolute() or path.parts[1:2] in _OF_THE_KERNEL:
             return False
         home = Path(self._environment.get("HOME") or os.sep)
         real = Path(os.path.realpath(path))

@@ -221,8 +221,9 @@ async def _run_all(parts: Parts, setup: Setup, site: Site, stop: StopRequest) ->
     basics = base_environment(os.environ, setup.passed)
     environment = {**basics, **setup.fixed, **site.environment}
     config, source = parts.settings.current, parts.integration.source()
+    network, commands = config.sandbox.network, [each.command for each in setup.commands]
     box = await anyio.to_thread.run_sync(
-        parts.boxes.of_tree, config, site.workshop, source, config.sandbox.network
+        parts.boxes.of_tree, config, site.workshop, source, network, commands
     )
     for command in setup.commands:
         end = await run_shell(

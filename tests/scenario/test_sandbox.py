@@ -181,3 +181,24 @@ def test_explain_says_plainly_that_there_is_no_box(bed: Bed) -> None:
     assert told["why"] == 'sandbox is "none"'
     assert "NO BOX" in bed.cli("sandbox", "explain", task["id"])
     assert "no task" in bed.cli("sandbox", "explain", "nobody", code=1)
+
+
+@boxed
+def test_programs_that_commands_of_tests_and_set_ups_name_are_shown(bed: Bed) -> None:
+    tool = bed.root.parent / "tools" / "check"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    tool.chmod(0o755)
+    bed.make(
+        COMMIT,
+        config=f"""
+        [setup]
+        run = ["{tool} > /dev/stdout 2>/dev/null"]
+        [integration]
+        run_tests = ["{tool} && cat /dev/null"]
+        """,
+    )
+    bed.start()
+    bed.drop("t")
+    task = bed.wait_for("t", "done", "failed", "needs_human")
+    assert task["outcome"] == "merged", task["reason"]

@@ -116,8 +116,9 @@ async def _run(
     parts: Parts, slot: Workshop, test: TestCommand, environment: dict[str, str], number: int
 ) -> RunEnd:
     config, source = parts.settings.current, parts.integration.source()
+    network, commands = config.sandbox.tests_network, [test.command]
     box = await anyio.to_thread.run_sync(
-        parts.boxes.of_tree, config, slot, source, config.sandbox.tests_network
+        parts.boxes.of_tree, config, slot, source, network, commands
     )
     request = parts.runs.begin(slot.name)
     try:
