@@ -5,6 +5,7 @@ that is all that a run which takes little ever costs.
 """
 
 import os
+import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -79,6 +80,8 @@ def _used(folders: Sequence[Path]) -> int:
         try:
             with os.scandir(left.pop()) as listing:
                 entries = list(listing)
+        except PermissionError:  # shut by whoever filled it: nobody knows how full it is
+            return sys.maxsize
         except OSError:
             continue
         for entry in entries:
