@@ -64,6 +64,19 @@ class Box:
         """Return it with further mounts; of two at one place the later one counts."""
         return replace(self, mounts=(*self.mounts, *mounts))
 
+    def with_needed(self, mounts: Iterable[Mount]) -> "Box":
+        """Return it with what was found out to be needed, where it does not show that already.
+
+        What somebody said of a place counts for more: what may be written stays so.
+        """
+        said = {mount.place: mount for mount in self.mounts}
+        return self.with_mounts(each for each in mounts if not _is_shown(each, said))
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """What of the machine may be written from inside."""
+        return tuple(each.source for each in self.mounts if each.access is Access.WRITE)
+
     @property
     def ordered(self) -> list[Mount]:
         """The mounts from the outer to the inner ones, without those that change nothing."""
@@ -74,6 +87,18 @@ class Box:
             if around is None or not _says_the_same(last[place], around):
                 kept[place] = last[place]
         return list(kept.values())
+
+
+def _is_shown(needed: Mount, said: Mapping[Path, Mount]) -> bool:
+    """Tell whether a place is settled: named itself, or shown by what is said of a folder above."""
+    place = needed.place
+    around = next((said[above] for above in (place, *place.parents) if above in said), None)
+    if around is None or around.place == place:
+        return around is not None
+    may_be_read = around.access in (Access.READ, Access.WRITE)
+    return may_be_read and around.source / place.relative_to(around.place) == (
+        place if needed.access is Access.LINK else needed.source
+    )
 
 
 def _says_the_same(inner: Mount, outer: Mount) -> bool:

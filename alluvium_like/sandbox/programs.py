@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from os.path import exists, isdir, isfile, islink  # which say no where nobody may look
 from pathlib import Path
 from typing import Final
@@ -34,13 +35,36 @@ _MOST_HOPS: Final = 40
 _HEAD_BYTES: Final = 256
 
 
-def program_mounts(argv: Sequence[str], environment: Mapping[str, str], cwd: Path) -> list[Mount]:
-    """Return what the program of a command line needs, and the absolute paths that it names."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Where programs are looked for, and what is not believed; see `program_mounts`."""
+
+    search: str
+    cwd: Path
+    written: Sequence[Path]
+
+    def believes(self, path: Path) -> bool:
+        """Tell whether no agent has had a say in what is at a path."""
+        return not any(
+            each.is_relative_to(folder) for each in _followed(path) for folder in self.written
+        )
+
+
+def program_mounts(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    cwd: Path,
+    written: Sequence[Path] = (),
+) -> list[Mount]:
+    """Return what the program of a command line needs, and the absolute paths that it names.
+
+    Programs in folders that agents have `written` are not looked at: they are shown anyway, and say
+    what an agent likes of their needs.
+    """
     if not argv:
         return []
-    found = [*_of_words(argv[1:])]
-    found += _of_program(argv[0], environment.get("PATH", os.defpath), cwd)
-    return list(dict.fromkeys(found))
+    look = _Look(environment.get("PATH", os.defpath), cwd, written)
+    return list(dict.fromkeys((*_of_words(argv[1:], look), *_of_program(argv[0], look))))
 
 
 def tool_mounts(environment: Mapping[str, str]) -> list[Mount]:
@@ -57,7 +81,7 @@ def tool_mounts(environment: Mapping[str, str]) -> list[Mount]:
 
 def own_mounts() -> list[Mount]:
     """Return what of this program the helper in a box needs, and the agents that are our own."""
-    return [Mount.of(PACKAGE), *_of_program(os.fspath(PYTHON), "", Path(os.sep))]
+    return [Mount.of(PACKAGE), *_of_program(os.fspath(PYTHON), _Look("", Path(os.sep), ()))]
 
 
 def _of_tools(folder: Path, home: Path) -> Iterator[Mount]:
@@ -75,13 +99,15 @@ def _of_tools(folder: Path, home: Path) -> Iterator[Mount]:
         yield Mount.of(folder)
 
 
-def _of_program(word: str, search: str, cwd: Path) -> Iterator[Mount]:
+def _of_program(word: str, look: _Look) -> Iterator[Mount]:
     """Yield what one program needs; nothing for one that is not found: running it will tell."""
-    found = shutil.which(word, path=search) if os.sep not in word else str(cwd / word)
+    found = shutil.which(word, path=look.search) if os.sep not in word else str(look.cwd / word)
     if not found:
         return
-    path = Path(found)
+    path = Path(os.path.normpath(found))
     for _ in range(_MOST_HOPS):
+        if not look.believes(path):
+            return
         yield from _around(path)
         if not islink(path):
             break
@@ -90,7 +116,7 @@ def _of_program(word: str, search: str, cwd: Path) -> Iterator[Mount]:
         path = Path(os.path.normpath(path.parent / path.readlink()))
     if isfile(path) and not _is_system(path):
         yield Mount.of(path)
-    yield from _of_interpreter(path, search, cwd)
+    yield from _of_interpreter(path, look)
 
 
 def _around(path: Path) -> Iterator[Mount]:
@@ -141,7 +167,7 @@ def _prefix_of(folder: Path) -> Path | None:
     return None
 
 
-def _of_interpreter(script: Path, search: str, cwd: Path) -> Iterator[Mount]:
+def _of_interpreter(script: Path, look: _Look) -> Iterator[Mount]:
     try:
         with script.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
@@ -153,15 +179,29 @@ def _of_interpreter(script: Path, search: str, cwd: Path) -> Iterator[Mount]:
     if Path(words[0]).name == "env":
         words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
     if words and Path(words[0]) != script:
-        yield from _of_program(words[0], search, cwd)
+        yield from _of_program(words[0], look)
 
 
-def _of_words(words: Sequence[str]) -> Iterator[Mount]:
+def _of_words(words: Sequence[str], look: _Look) -> Iterator[Mount]:
     """Yield the absolute paths among the words of a command."""
-    for word in words:
-        path = Path(word)
-        if path.is_absolute() and len(path.parts) > 2 and exists(path) and not _is_system(path):
+    for path in map(Path, words):
+        named = path.is_absolute() and len(path.parts) > 2
+        if named and exists(path) and not _is_system(path) and look.believes(path):
             yield Mount.of(path)
+
+
+def _followed(path: Path) -> Iterator[Path]:
+    """Yield the place of each link that leads to a file, and then the file's own."""
+    ahead, here, hops = list(reversed(path.parts)), Path(os.sep), 0
+    while ahead and hops <= _MOST_HOPS:
+        part = ahead.pop()
+        here = here.parent if part == os.pardir else here / part
+        if islink(here):
+            yield here
+            hops += 1
+            ahead.extend(reversed(here.readlink().parts))
+            here = here.parent
+    yield here
 
 
 def _is_system(path: Path) -> bool:

@@ -43,6 +43,8 @@ class Boxes:
         self._workspace = workspace
         self._environment = dict(os.environ)
         git = program_mounts(["git"], self._environment, Path(os.sep))
+        self._private = (workspace.state, *workspace.folders)
+        """Where agents write, and what is nobody's to read."""
         self._machine = (*system_mounts(), *own_mounts(), *git)
         self.problem = find_problem()
 
@@ -112,26 +114,22 @@ class Boxes:
         """
         cwd = Path(environment.get("ALLUVIUM_WORKTREE") or self._workspace.root)
         words = [word for word in named[1:] if self._may_be_shown(Path(word))]
-        own = {mount.place for mount in box.mounts}
-        found = [
-            *program_mounts([self._trusted(program, cwd)], environment, cwd),
-            *program_mounts([self._trusted("".join(named[:1]), cwd), *words], environment, cwd),
-        ]
-        return box.with_mounts(mount for mount in found if mount.place not in own)
+        lines = [program], [*named[:1], *words]
+        written = (*self._private, *box.written)
+        return box.with_needed(
+            each for line in lines for each in program_mounts(line, environment, cwd, written)
+        )
 
-    def _of_commands(self, commands: Sequence[str], tree: Path) -> Iterator[Mount]:
-        """Yield what the absolute paths in shell commands lead to."""
+    def _with_commands(self, box: Box, commands: Sequence[str], tree: Path) -> Box:
+        """Return a box that shows what the absolute paths in shell commands lead to."""
         words = {word for each in commands for word in _BETWEEN_WORDS.split(each)}
-        for word in sorted(words):
-            if word.startswith(os.sep) and self._may_be_shown(Path(word)):
-                yield from program_mounts([word], self._environment, tree)
-
-    def _trusted(self, program: str, cwd: Path) -> str:
-        """Return a program, "" for one that lies where agents write: it is there anyway, and says
-        what they like of its needs.
-        """
-        where = Path(os.path.normpath(cwd / program))
-        return "" if os.sep in program and self._is_private(where) else program
+        paths = [word for word in sorted(words) if self._may_be_shown(Path(word))]
+        written = (*self._private, *box.written)
+        return box.with_needed(
+            each
+            for path in paths
+            for each in program_mounts([path], self._environment, tree, written)
+        )
 
     def of_tree(
         self,
@@ -154,10 +152,10 @@ class Boxes:
         mounts = (
             Mount.of(home, Access.EMPTY),
             *self._base(sandbox, home, self._environment),
-            *self._of_commands(commands, workshop.tree),
             *_of_workshop(workshop, source),
         )
-        return Box(mounts, network, sandbox.hosts, limits_of(sandbox), {"TMPDIR": _TMP})
+        box = Box(mounts, network, sandbox.hosts, limits_of(sandbox), {"TMPDIR": _TMP})
+        return self._with_commands(box, commands, workshop.tree)
 
     def reader_of(self, config: Config, workshop: Workshop, source: Source) -> list[str]:
         """Return what a workshop's git is run with for a fetch: a box that shows the workshop, and
@@ -191,8 +189,7 @@ class Boxes:
         return not any(map(self._is_private, (real, Path(os.path.normpath(path)))))
 
     def _is_private(self, path: Path) -> bool:
-        private = (self._workspace.state, *self._workspace.folders)
-        return any(path.is_relative_to(folder) for folder in private)
+        return any(path.is_relative_to(folder) for folder in self._private)
 
 
 def modes_of(config: Config) -> set[Mode]:

@@ -75,6 +75,25 @@ def test_a_program_that_an_agent_may_write_shows_nothing_else(home: Path, tmp_pa
     assert boxes.with_program(box, "sh", named, environment) == box
 
 
+def test_nor_does_one_in_a_folder_that_the_owner_lets_it_write(home: Path, tmp_path: Path) -> None:
+    secret = home / ".ssh" / "id_x"
+    secret.parent.mkdir()
+    secret.write_text("secret")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / "linked").symlink_to(secret)
+    (scratch / "script").write_text(f"#!{secret}\n")
+    (tmp_path / "beside").symlink_to(scratch / "linked")
+    (tmp_path / "round").symlink_to(scratch)
+    (scratch / "folder").symlink_to(secret.parent)
+    (tmp_path / "far").symlink_to(scratch / "folder")
+    boxes, box = Boxes(Workspace(tmp_path / "ws")), Box((Mount.of(scratch, Access.WRITE),))
+    programs = (scratch / "linked", scratch / "script", tmp_path / "round" / "script")
+    for program in (*programs, tmp_path / "beside", tmp_path / "far" / "id_x"):
+        found = boxes.with_program(box, str(program), ["sh", str(program)], {"PATH": "/bin"})
+        assert found == box, program
+
+
 def test_a_folder_of_path_that_nobody_may_look_into_is_no_tool(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

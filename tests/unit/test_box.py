@@ -45,6 +45,19 @@ def test_a_mount_that_shows_what_is_there_already_is_left_out() -> None:
     assert Box((Mount.of(A), hidden, deep)).ordered == [Mount.of(A), hidden, deep]
 
 
+def test_what_was_found_to_be_needed_takes_nothing_away_from_what_was_said() -> None:
+    """As a test command that names a file in a folder which it may write."""
+    box = Box((Mount.of(A, Access.WRITE),))
+    assert box.with_needed([Mount.of(A), Mount.of(B)]) == box
+    elsewhere = Mount(B, Access.READ, Path("/c"))
+    hidden = Box((Mount.of(A, Access.HIDDEN),))
+    for needed, said in ((elsewhere, box), (Mount.of(B), hidden)):
+        assert said.with_needed([needed]).mounts == (*said.mounts, needed)
+    link = Mount(B, Access.LINK, Path("there"))
+    assert box.with_needed([link]) == box
+    assert hidden.with_needed([link]).ordered[1:] == [link]
+
+
 def test_what_in_etc_only_its_owner_may_read_is_hidden() -> None:
     hidden = [mount.place for mount in system_mounts() if mount.access is Access.HIDDEN]
     assert Path("/etc/shadow") in hidden
