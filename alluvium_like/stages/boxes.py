@@ -19,7 +19,7 @@ from alluvium_like.config.agents import Profile
 from alluvium_like.config.sandbox import Mode, Network, Sandbox
 from alluvium_like.errors import SandboxMissing
 from alluvium_like.failpoint import step
-from alluvium_like.gitrepo.workshop import Source, Workshop
+from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import exists, open_folder, own_path, place
 from alluvium_like.sandbox.box import Access, Box, Limits, Mount, system_mounts
 from alluvium_like.sandbox.bubblewrap import around, find_problem
@@ -77,12 +77,12 @@ class Boxes:
         adapter: Adapter | None,
         folder: TaskFolder,
         workshop: Workshop,
-        source: Source,
+        borrowed: Path,
         environment: Mapping[str, str],
     ) -> Box | None:
         """Return the box of an attempt, None where it has none. Its program is not in it yet.
 
-        Blocks. Raises SandboxMissing.
+        `borrowed`: the repository whose objects its own borrows. Blocks. Raises SandboxMissing.
         """
         sandbox = config.sandbox.merged(profile)
         if not self.boxed(sandbox.mode):
@@ -94,7 +94,7 @@ class Boxes:
             *self._base(sandbox, home, environment),
             Mount.of(folder.input),
             Mount.of(folder.agent, Access.WRITE),
-            *_of_workshop(workshop, source),
+            *_of_workshop(workshop, borrowed),
         ]
         if adapter is not None:
             needed = adapter.hosts(environment, profile.arguments, profile.model)
@@ -135,7 +135,7 @@ class Boxes:
         self,
         config: Config,
         workshop: Workshop,
-        source: Source,
+        borrowed: Path,
         network: Network,
         commands: Sequence[str],
     ) -> Box | None:
@@ -152,19 +152,22 @@ class Boxes:
         mounts = (
             Mount.of(home, Access.EMPTY),
             *self._base(sandbox, home, self._environment),
-            *_of_workshop(workshop, source),
+            *_of_workshop(workshop, borrowed),
         )
         box = Box(mounts, network, sandbox.hosts, limits_of(sandbox), {"TMPDIR": _TMP})
         return self._with_commands(box, commands, workshop.tree)
 
-    def reader_of(self, config: Config, workshop: Workshop, source: Source) -> list[str]:
+    def reader_of(
+        self, config: Config, profile: Profile, workshop: Workshop, borrowed: Path
+    ) -> list[str]:
         """Return what a workshop's git is run with for a fetch: a box that shows the workshop, and
         what it borrows, and nothing else of the workspace. Empty where there is none.
+
+        It has one where the agent had, or where agents have one by rule. Raises SandboxMissing.
         """
-        if not self.boxed(config.sandbox.mode):
+        if not any(map(self.boxed, (config.sandbox.merged(profile).mode, config.sandbox.mode))):
             return []
-        objects = source.integration / "objects"
-        mounts = (*self._machine, Mount.of(workshop.git_dir), Mount.of(objects))
+        mounts = (*self._machine, Mount.of(workshop.git_dir), Mount.of(borrowed / "objects"))
         return around(Box(mounts, "loopback"), workshop.git_dir)
 
     def _base(
@@ -178,18 +181,11 @@ class Boxes:
         yield Mount.of(self._workspace.root, Access.HIDDEN)
 
     def _may_be_shown(self, path: Path) -> bool:
-        workspace = self._workspace
         if not path.is_absolute() or path.parts[1:2] in _OF_THE_KERNEL:
             return False
         home = Path(self._environment.get("HOME") or os.sep)
         real = Path(os.path.realpath(path))
-        if any(each.is_relative_to(real) for each in (workspace.root, home)):
-            return False
-        # Both: a link that an agent committed leads wherever it likes.
-        return not any(map(self._is_private, (real, Path(os.path.normpath(path)))))
-
-    def _is_private(self, path: Path) -> bool:
-        return any(path.is_relative_to(folder) for folder in self._private)
+        return not any(each.is_relative_to(real) for each in (self._workspace.root, home))
 
 
 def modes_of(config: Config) -> set[Mode]:
@@ -209,10 +205,10 @@ def limits_of(sandbox: Sandbox) -> Limits:
     )
 
 
-def _of_workshop(workshop: Workshop, source: Source) -> Iterator[Mount]:
+def _of_workshop(workshop: Workshop, borrowed: Path) -> Iterator[Mount]:
     yield Mount.of(workshop.tree, Access.WRITE)
     yield Mount.of(workshop.git_dir, Access.WRITE)
-    yield Mount.of(source.integration / "objects")
+    yield Mount.of(borrowed / "objects")
 
 
 def _named(paths: Sequence[str], access: Access, home: Path) -> Iterator[Mount]:

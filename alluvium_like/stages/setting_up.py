@@ -220,10 +220,10 @@ async def _run_all(parts: Parts, setup: Setup, site: Site, stop: StopRequest) ->
     begun = monotonic()
     basics = base_environment(os.environ, setup.passed)
     environment = {**basics, **setup.fixed, **site.environment}
-    config, source = parts.settings.current, parts.integration.source()
+    config, borrowed = parts.settings.current, parts.integration.path
     network, commands = config.sandbox.network, [each.command for each in setup.commands]
     box = await anyio.to_thread.run_sync(
-        parts.boxes.of_tree, config, site.workshop, source, network, commands
+        parts.boxes.of_tree, config, site.workshop, borrowed, network, commands
     )
     for command in setup.commands:
         end = await run_shell(

@@ -6,7 +6,7 @@ a copy of its branch that is thrown away; `.agent/` is the task's own in either 
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,10 +22,10 @@ from alluvium_like.errors import AlluviumError
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref
 from alluvium_like.gitrepo.workshop import Source, Workshop, make_workshop
 from alluvium_like.sandbox.attached import run_attached
-from alluvium_like.sandbox.box import Access, Box, Mount
+from alluvium_like.sandbox.box import Access, Mount
 from alluvium_like.sandbox.cgroup import enforced
 from alluvium_like.stages.boxes import Boxes, make_home
-from alluvium_like.stages.dispatch.worker import adapter_of, environment_of, worker_of
+from alluvium_like.stages.dispatch.worker import Worker, environment_of, worker_of
 from alluvium_like.stages.profiles import Profiles
 from alluvium_like.store.reader import StoreReader
 from alluvium_like.task import Task
@@ -76,35 +76,32 @@ class _Place:
     config: Config
     boxes: Boxes
     task: Task
-    agent: str
-    profile: Profile
+    worker: Worker
     workshop: Workshop
-    environment: dict[str, str]
-    box: Box | None
 
 
 def explain(workspace: Workspace, part: str) -> Explained:
     """Say what the agent of a task can read, write and reach. Raises AlluviumError."""
     place = _place_of(workspace, part)
-    box = place.box
+    agent, profile, box = place.worker.name, place.worker.profile, place.worker.box
     if box is None:
-        mode = place.config.sandbox.merged(place.profile).mode
+        mode = place.config.sandbox.merged(profile).mode
         why = f'sandbox is "{mode}"' + (f", and {place.boxes.problem}" if mode == "auto" else "")
-        return Explained(place.task.id, place.agent, why)
+        return Explained(place.task.id, agent, why)
 
     def places(*kinds: Access) -> tuple[str, ...]:
         return tuple(_shown(mount) for mount in box.ordered if mount.access in kinds)
 
     return Explained(
         place.task.id,
-        place.agent,
+        agent,
         "",
         places(Access.WRITE),
         places(Access.READ),
         places(Access.EMPTY),
         _NETWORKS[box.network],
         box.hosts if box.network == "allow" else (),
-        tuple(_limits(place.config, place.profile)),
+        tuple(_limits(place.config, profile)),
     )
 
 
@@ -117,15 +114,15 @@ def open_shell(workspace: Workspace, part: str, command: Sequence[str]) -> int:
     folder = workspace.task(place.task.id)
     if not folder.input.is_dir():
         raise AlluviumError(f"{folder.root}: the folder of the task is gone")
-    argv = list(command) or [_shell_of(place.environment)]
-    box = place.box
+    environment, box = place.worker.call.environment, place.worker.box
+    argv = list(command) or [_shell_of(environment)]
     if box is not None:
         make_home(folder, box)
 
     async def run(tree: Path, mounts: Sequence[Mount]) -> int:
         inside = box.with_mounts(mounts) if box is not None else None
         cwd = place.workshop.tree if box is not None else tree
-        return await run_attached(inside, argv, cwd, place.environment, _tell_refused)
+        return await run_attached(inside, argv, cwd, environment, _tell_refused)
 
     async def work() -> int:
         if place.workshop.tree.is_dir():
@@ -150,7 +147,6 @@ def _place_of(workspace: Workspace, part: str) -> _Place:
     chosen = Profiles(config, parked=()).for_task(task)
     if chosen is None:  # none is parked, so this cannot be
         raise AlluviumError(f"no agent works on {task.id}")
-    agent, profile = chosen.name, chosen.profile
     folder, boxes = workspace.task(task.id), Boxes(workspace)
     workshop = Workshop(
         task.id, workspace.workshops / f"{task.id}.git", workspace.worktrees / task.id
@@ -158,17 +154,10 @@ def _place_of(workspace: Workspace, part: str) -> _Place:
     places = AttemptPlaces(
         task.id, folder.root, folder.agent, workshop.tree, task.branch, folder.prompt
     )
-    environment, adapter = environment_of(profile, places), adapter_of(profile)
-    source = Source(workspace.integration, "", "", "", ())
-    box = boxes.of_attempt(config, profile, adapter, folder, workshop, source, environment)
-    if box is not None:
-        environment |= box.environment
-        worker = worker_of(agent, profile, places, environment, "", config.prices, boxed=True)
-        program = (
-            worker.adapter.program_line(worker.call) if worker.adapter else tuple(worker.named)
-        )
-        box = boxes.with_program(box, program[0], worker.named, environment)
-    return _Place(config, boxes, task, agent, profile, workshop, environment, box)
+    environment = environment_of(chosen.profile, places)
+    worker = worker_of(chosen.name, chosen.profile, places, environment, "", config.prices)
+    inside = worker.boxed(boxes, config, folder, workshop, workspace.integration)
+    return _Place(config, boxes, task, inside, workshop)
 
 
 async def _copy(workspace: Workspace, place: _Place, scratch: Path) -> Workshop:
@@ -189,13 +178,13 @@ async def _copy(workspace: Workspace, place: _Place, scratch: Path) -> Workshop:
 
 def _hang_as(copy: Workshop, place: _Place) -> None:
     """Let a copy say that it is where the box shows it."""
-    if place.box is None:
+    if place.worker.box is None:
         return
     (copy.tree / ".git").write_text(f"gitdir: {place.workshop.admin}\n")
     (copy.admin / "gitdir").write_text(f"{place.workshop.tree / '.git'}\n")
 
 
-def _shell_of(environment: dict[str, str]) -> str:
+def _shell_of(environment: Mapping[str, str]) -> str:
     wanted = environment.get("SHELL", "")
     return wanted if wanted.startswith(("/bin/", "/usr/bin/")) and Path(wanted).exists() else "sh"
 

@@ -22,11 +22,10 @@ from alluvium_like.config.agents import Profile
 from alluvium_like.execution.marker import RunKind, RunMarker
 from alluvium_like.execution.process import RunSpec
 from alluvium_like.gitrepo.owner import create_repository
-from alluvium_like.gitrepo.workshop import Source, Workshop
+from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.lifecycle import AgentOutcome
-from alluvium_like.sandbox.box import Box
 from alluvium_like.stages.boxes import Boxes, make_home
-from alluvium_like.stages.dispatch.worker import Worker, adapter_of, environment_of, worker_of
+from alluvium_like.stages.dispatch.worker import Worker, environment_of, worker_of
 from alluvium_like.surface.agents import find_profile
 from alluvium_like.surface.foreground import run_in_foreground, run_program
 from alluvium_like.workspace import TaskFolder, Workspace
@@ -88,15 +87,13 @@ async def _try(config: Config, boxes: Boxes, name: str, profile: Profile, folder
     for key, value in (("name", config.git.author_name), ("email", config.git.author_email)):
         # As the worktree of a task has it.
         await run_process(["git", "config", f"user.{key}", value], cwd=repo)
-    worker, box = await to_thread.run_sync(_worker, config, boxes, name, repo, folder)
+    worker = await to_thread.run_sync(_worker, config, boxes, name, repo, folder)
     record = worker.record(folder / "transcript.jsonl", lambda _: None)
     spec = await to_thread.run_sync(worker.fill, _spec(worker, folder), record)
-    if box is not None:
-        box = await to_thread.run_sync(
-            boxes.with_program, box, spec.argv[0], worker.named, spec.environment
-        )
     refused: list[str] = []
-    end = await run_program(spec, box, lambda *told: refused.append(messages.not_let_reach(*told)))
+    end = await run_program(
+        spec, worker.box, lambda *told: refused.append(messages.not_let_reach(*told))
+    )
     if record is not None:
         await to_thread.run_sync(record.finish)
     judged = judge(end, record)
@@ -106,17 +103,15 @@ async def _try(config: Config, boxes: Boxes, name: str, profile: Profile, folder
         f"{messages.agent_fared(judged.outcome, judged.reason)}",
         _what_git_shows(repo, wrote=wrote),
         _what_it_used(config, record.usage if record else Usage(), profile.model),
-        "it ran in a box" if box else "it ran without a box",
+        "it ran in a box" if worker.box else "it ran without a box",
         *refused,
         *_last_lines(spec.stderr_path, judged),
     )
     return Trial(name, judged.outcome, wrote, words)
 
 
-def _worker(
-    config: Config, boxes: Boxes, name: str, repo: Path, folder: Path
-) -> tuple[Worker, Box | None]:
-    """Make what a task has, and return what works on it, and in which box."""
+def _worker(config: Config, boxes: Boxes, name: str, repo: Path, folder: Path) -> Worker:
+    """Make what a task has, and return what works on it."""
     profile, task = config.profiles[name], TaskFolder(folder)
     borrowed = folder / "borrowed.git"
     for made in (task.input, task.agent, borrowed / "objects"):
@@ -125,16 +120,12 @@ def _worker(
     places = AttemptPlaces("test", folder, task.agent, repo, "main", task.prompt)
     environment = environment_of(profile, places)
     workshop = Workshop("test", repo / ".git", repo)
-    source = Source(borrowed, "sha1", "main", "", ())
-    box = boxes.of_attempt(
-        config, profile, adapter_of(profile), task, workshop, source, environment
+    worker = worker_of(name, profile, places, environment, _PROMPT, config.prices).boxed(
+        boxes, config, task, workshop, borrowed
     )
-    if box is not None:
-        make_home(task, box)
-        environment |= box.environment
-    boxed = box is not None
-    made_ready = worker_of(name, profile, places, environment, _PROMPT, config.prices, boxed=boxed)
-    return made_ready, box
+    if worker.box is not None:
+        make_home(task, worker.box)
+    return worker
 
 
 def _spec(worker: Worker, folder: Path) -> RunSpec:

@@ -4,6 +4,7 @@ What the daemon looks for before it fetches is passed by in some of these tests 
 has to do alone.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from bed import Bed
 from warm_bed import WHO, Place, git
 
 from alluvium_like.config import Config
+from alluvium_like.config.agents import Profile
+from alluvium_like.config.sandbox import Sandbox
 from alluvium_like.errors import GitFailed
 from alluvium_like.gitrepo.harvest import Harvest, Start, _fetch, harvest
 from alluvium_like.gitrepo.workshop import Workshop
@@ -45,7 +48,7 @@ class Reading:
 
     @property
     def reader(self) -> list[str]:
-        return self.boxes.reader_of(Config(), self.workshop, self.place.source())
+        return self.boxes.reader_of(Config(), Profile(), self.workshop, self.place.integration)
 
     def work(self, files: int = MANY) -> str:
         tree = self.workshop.tree
@@ -198,7 +201,7 @@ async def test_a_git_that_is_no_part_of_the_system_is_shown_to_its_box(
         (place / "git-upload-pack").symlink_to("git")
     monkeypatch.setenv("PATH", f"{prefix / 'bin'}:{os.environ['PATH']}")
     reader = Boxes(Workspace(reading.place.root)).reader_of(
-        Config(), reading.workshop, reading.place.source()
+        Config(), Profile(), reading.workshop, reading.place.integration
     )
     which = f"command -v git-upload-pack; ls {core}"
     seen = said([*reader, "/bin/sh", "-c", which])
@@ -206,6 +209,20 @@ async def test_a_git_that_is_no_part_of_the_system_is_shown_to_its_box(
     commit = reading.work()
     await reading.fetch(commit, reader)
     assert reading.has(commit)
+
+
+def test_a_workshop_is_read_in_a_box_where_its_agent_had_one(reading: Reading) -> None:
+    """Or where agents have one by rule, though this one had none."""
+
+    def is_boxed(rule: str, own: str) -> bool:
+        config = Config(sandbox=Sandbox.model_validate({"mode": rule}))
+        profile = Profile.model_validate({"sandbox": own})
+        place = reading.place.integration
+        return bool(reading.boxes.reader_of(config, profile, reading.workshop, place))
+
+    pairs = set(itertools.product(("auto", "none"), ("auto", "none", "")))
+    unboxed = {pair for pair in pairs if not is_boxed(*pair)}
+    assert unboxed == {("none", "none"), ("none", "")}
 
 
 def test_a_daemon_reads_large_work_through_the_box(bed: Bed) -> None:

@@ -302,6 +302,27 @@ def test_a_deferred_task_can_be_cancelled_and_what_is_above_it_lands(bed: Bed) -
     assert len(bed.landed_task_ids()) == 1
 
 
+def test_what_waits_is_built_on_although_our_base_was_moved_meanwhile(bed: Bed) -> None:
+    """By an agent that then ended the daemon, which has forgotten what it saw."""
+    bed.make('cp "$ALLUVIUM_TASK_DIR"/input/* .; git add -A; git commit -qm work')
+    bed.start()
+    (bed.repo / "AGENTS.md").write_text("my own edit")
+    bed.drop("AGENTS.md", "the task's version")
+    bed.wait_for_reason("AGENTS.md", "waits")
+    bed.kill()
+    store = bed.root / ".alluvium" / "integration.git"
+    names = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    forged = bed.git(*names, "commit-tree", "-m", "forged", "main^{tree}", cwd=store)
+    bed.git("update-ref", "refs/alluvium/base", forged, cwd=store)
+    bed.start()
+    bed.drop("other", "text")
+    bed.wait_for_reason("other", "waits")
+    bed.git("checkout", "-q", "AGENTS.md")
+    assert bed.wait_for("AGENTS.md", "done")["outcome"] == "merged"
+    assert bed.wait_for("other", "done")["outcome"] == "merged"
+    assert "forged" not in bed.git("log", "--format=%s", "main")
+
+
 def test_a_rebase_under_way_is_waited_for(bed: Bed) -> None:
     bed.make(ADD_ONE)
     bed.commit({"f": "1\n"}, "first")

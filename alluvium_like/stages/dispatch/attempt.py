@@ -89,7 +89,7 @@ async def _run_and_look(
     task = replace(task, input_seal=given.seal)
     end, fared = await _run(parts, task, prepared, request)
     process_gone()
-    if prepared.box is not None:
+    if prepared.worker.box is not None:
         await _drop_caches(parts, task)
     if end.ending is Ending.EXITED:
         end = await _excused(parts, end)
@@ -267,7 +267,11 @@ async def _take_in(parts: Parts, task: Task, prepared: Prepared, *, failed: bool
         config = parts.settings.current
         now = config.setup.private
         reader = await anyio.to_thread.run_sync(
-            parts.boxes.reader_of, config, prepared.workshop, prepared.source
+            parts.boxes.reader_of,
+            config,
+            prepared.worker.profile,
+            prepared.workshop,
+            prepared.source.integration,
         )
         try:
             work = await harvest(

@@ -33,10 +33,9 @@ from alluvium_like.gitrepo.merges import Conflict
 from alluvium_like.gitrepo.workshop import Source, Workshop, merge_into_tree
 from alluvium_like.guarded import drop_halves, own_path, place
 from alluvium_like.masking import mask
-from alluvium_like.sandbox.box import Box
 from alluvium_like.stages.boxes import make_home
 from alluvium_like.stages.dispatch.history import Known, was_cut_off
-from alluvium_like.stages.dispatch.worker import Worker, adapter_of, environment_of, worker_of
+from alluvium_like.stages.dispatch.worker import Worker, environment_of, worker_of
 from alluvium_like.stages.parts import Parts
 from alluvium_like.stages.profiles import Chosen
 from alluvium_like.stages.setting_up import Site, set_up, take_ports
@@ -51,7 +50,6 @@ class Prepared:
     """
 
     spec: RunSpec
-    box: Box | None
     worker: Worker
     workshop: Workshop
     source: Source
@@ -88,7 +86,7 @@ async def prepare(parts: Parts, task: Task, agent: Chosen, request: StopRequest)
     continues = task.start_from == "branch"
     known = Known(agent.name, continues, answers, earlier[: task.attempt - 1])
     ports = take_ports(parts, task.id)
-    spec, worker, box = await anyio.to_thread.run_sync(
+    spec, worker = await anyio.to_thread.run_sync(
         _write, parts, task, workshop, source, agent.profile, known, ports
     )
     site = Site(
@@ -101,7 +99,7 @@ async def prepare(parts: Parts, task: Task, agent: Chosen, request: StopRequest)
     private = await set_up(parts, site, request)
     transcript = parts.workspace.task(task.id).attempt(task.attempt) / "transcript.jsonl"
     given = known.session, known.told
-    return Prepared(spec, box, worker, workshop, source, start, base, transcript, *given, private)
+    return Prepared(spec, worker, workshop, source, start, base, transcript, *given, private)
 
 
 async def _choose_start(parts: Parts, task: Task) -> Start:
@@ -145,8 +143,8 @@ def _write(
     profile: Profile,
     known: Known,
     ports: Mapping[str, str],
-) -> tuple[RunSpec, Worker, Box | None]:
-    """Write what the attempt is given, and say how it is run, and in which box."""
+) -> tuple[RunSpec, Worker]:
+    """Write what the attempt is given, and say how it is run."""
     folder = parts.workspace.task(task.id)
     places = AttemptPlaces(
         task_id=task.id,
@@ -162,11 +160,6 @@ def _write(
         environment["ALLUVIUM_ANSWERED"] = "1"
     with own_path(parts.workspace.tasks, task.id):
         prepare_agent_dir(folder.agent)
-    adapter, config = adapter_of(profile), parts.settings.current
-    box = parts.boxes.of_attempt(config, profile, adapter, folder, workshop, source, environment)
-    if box is not None:
-        make_home(folder, box)
-        environment |= box.environment
     if known.earlier:
         _keep_evidence(parts, task, known.earlier[-1])
     news = News(
@@ -178,17 +171,12 @@ def _write(
     inputs = _inventory(folder.input)
     prompt = render_prompt(_template(parts), places, news, inputs=inputs)
     give(folder.agent, folder.prompt.name, mask(prompt, keep=places.values().values()))
-    continuation = render_continuation(places, news)
+    continuation, config = render_continuation(places, news), parts.settings.current
     worker = worker_of(
-        known.agent,
-        profile,
-        places,
-        environment,
-        prompt,
-        config.prices,
-        continuation,
-        boxed=box is not None,
-    )
+        known.agent, profile, places, environment, prompt, config.prices, continuation
+    ).boxed(parts.boxes, config, folder, workshop, source.integration)
+    if worker.box is not None:
+        make_home(folder, worker.box)
     output = folder.attempt(task.attempt)
     spec = RunSpec(
         argv=[],
@@ -214,9 +202,7 @@ def _write(
     }
     with _attempt_folder(parts, output) as opened:
         place(opened, "command.json", json.dumps(command, indent=2) + "\n")
-    if box is not None:
-        box = parts.boxes.with_program(box, filled.argv[0], worker.named, environment)
-    return spec, worker, box
+    return spec, worker
 
 
 def _keep_evidence(parts: Parts, task: Task, last: Attempt) -> None:

@@ -115,7 +115,7 @@ class Running:
             try:
                 end = await run_in_box(
                     spec,
-                    self._prepared.box,
+                    self._prepared.worker.box,
                     on_started=self._store_start,
                     stop=self._request,
                     on_refused=self._refused,

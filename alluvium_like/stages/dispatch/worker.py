@@ -23,9 +23,14 @@ from alluvium_like.agents.command import (
 )
 from alluvium_like.agents.events import Usage
 from alluvium_like.agents.record import Record
+from alluvium_like.config import Config
 from alluvium_like.config.agents import Price, Profile, allowance_of
 from alluvium_like.execution.process import RunSpec
+from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.masking import remember
+from alluvium_like.sandbox.box import Box
+from alluvium_like.stages.boxes import Boxes
+from alluvium_like.workspace import TaskFolder
 
 _SECRET_NAME: Final = re.compile(
     r"key|token|secret|passw|credential|auth(?!ors?(_|$))", re.IGNORECASE
@@ -42,6 +47,7 @@ class Worker:
     places: AttemptPlaces
     call: Call
     continuation: str
+    box: Box | None = None
 
     @property
     def told(self) -> dict[str, str]:
@@ -55,6 +61,13 @@ class Worker:
         return build_command((*self.profile.command, *self.profile.arguments), self.places)
 
     @property
+    def program(self) -> str:
+        """The program that is run."""
+        if self.adapter is None:
+            return build_command(self.profile.command_line, self.places)[0]
+        return self.adapter.program_line(self.call)[0]
+
+    @property
     def can_resume(self) -> bool:
         """Tell whether its program can go on with a session."""
         return self.profile.resume and self.adapter is not None and self.adapter.resumes
@@ -63,6 +76,22 @@ class Worker:
     def costs_at_end(self) -> bool:
         """Tell whether its program says what it costs, but not before its end."""
         return self.adapter is not None and self.adapter.costs_at_end
+
+    def boxed(
+        self, boxes: Boxes, config: Config, folder: TaskFolder, workshop: Workshop, borrowed: Path
+    ) -> "Worker":
+        """Return it in the box of its attempt, or as it is where that has none; see `Boxes`."""
+        environment = self.call.environment
+        box = boxes.of_attempt(
+            config, self.profile, self.adapter, folder, workshop, borrowed, environment
+        )
+        if box is None:
+            return self
+        environment = {**environment, **box.environment}
+        inside = replace(self, call=replace(self.call, environment=environment, boxed=True))
+        return replace(
+            inside, box=boxes.with_program(box, inside.program, inside.named, environment)
+        )
 
     def with_session(self, session: str, told: Usage) -> "Worker":
         """Return it with a session to go on with, if its program can; a new one otherwise.
@@ -108,8 +137,6 @@ def worker_of(
     prompt: str,
     prices: Mapping[str, Price],
     continuation: str = "",
-    *,
-    boxed: bool = False,
 ) -> Worker:
     """Make a profile ready for one attempt. `continuation`: what a session is told that goes on."""
     call = Call(
@@ -122,7 +149,6 @@ def worker_of(
         environment=environment,
         command=tuple(build_command(profile.command, places)),
         allowance=allowance_of(profile, prices),
-        boxed=boxed,
     )
     return Worker(name, profile, adapter_of(profile), places, call, continuation)
 

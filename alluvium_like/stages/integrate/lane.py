@@ -139,8 +139,10 @@ class Lane:
 
     async def _begin_train(self, gates: Gates) -> None:
         integration = self._parts.integration
-        if integration.base != integration.seen and not await self._has_blocked_landing():
-            await integration.set_base(integration.seen)
+        waits = await self._parts.store.open_landing(self._parts.repository)
+        base = waits.new_commit if waits else integration.seen
+        if integration.base != base:  # by a crash, or by an agent before it
+            await integration.set_base(base)
         if gates != self._gates:
             self._give_up_all()  # the same commit may be in the new train, under other tests
         self._gates = gates

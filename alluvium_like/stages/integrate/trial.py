@@ -115,10 +115,10 @@ async def _set_up(
 async def _run(
     parts: Parts, slot: Workshop, test: TestCommand, environment: dict[str, str], number: int
 ) -> RunEnd:
-    config, source = parts.settings.current, parts.integration.source()
+    config, borrowed = parts.settings.current, parts.integration.path
     network, commands = config.sandbox.tests_network, [test.command]
     box = await anyio.to_thread.run_sync(
-        parts.boxes.of_tree, config, slot, source, network, commands
+        parts.boxes.of_tree, config, slot, borrowed, network, commands
     )
     request = parts.runs.begin(slot.name)
     try:
