@@ -112,6 +112,11 @@ def shown_pid(workspace: Workspace) -> int | None:
     return read_pid(workspace) or lock_holder(workspace)
 
 
+def running_pid(workspace: Workspace) -> int | None:
+    """Return the pid of the daemon, None while there is none."""
+    return shown_pid(workspace) if is_locked(workspace) else None
+
+
 def daemon_running(workspace: Workspace) -> DaemonRunning:
     """Return the refusal to start another one."""
     pid = shown_pid(workspace)

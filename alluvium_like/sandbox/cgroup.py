@@ -1,7 +1,7 @@
 """Control groups: how much memory and how many processes a whole box may use.
 
-Version 2 where the daemon's own group was delegated to it (its service asks for that) or it is
-root; the older hierarchies of version 1 where root may write them. Where neither is, the limits of
+Version 2 where the daemon's own group was delegated to it and holds nobody else, as its service has
+it; the older hierarchies of version 1 where root may write them. Where neither is, the limits of
 single processes have to do. A box enters its groups before anything of it runs.
 """
 
@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from alluvium_like.execution.table import read_row
 from alluvium_like.sandbox.box import Limits
 
 _PREFIX: Final = "alluvium-"
 _DAEMON: Final = f"{_PREFIX}daemon"
-_MOUNTS: Final = Path("/proc/self/mountinfo")
-_OWN: Final = Path("/proc/self/cgroup")
+_PROC: Final = Path("/proc")
 _ENTER: Final = (
     'for group; do shift; [ "$group" != -- ] || break; echo $$ > "$group" || exit 126; done; '
     'exec "$@"'
@@ -78,16 +78,23 @@ class Group:
 @cache
 def controllers() -> tuple[_Controller, ...]:
     """Return where groups with limits are made, made ready for that once. Blocks."""
-    ready = tuple(each for each in _of_version_2() if _make_ready(each.folder))
-    return ready or tuple(_of_version_1())
+    own = _groups_of(os.getpid())
+    ready = tuple(each for each in _of_version_2(own) if _make_ready(each.folder))
+    return ready or tuple(_of_version_1(own))
 
 
-def enforced() -> dict[str, str]:
+def enforced(daemon: int | None) -> dict[str, str]:
     """Return by limit what keeps it: the group of the box, or each process by itself.
 
-    It only looks, since it is asked by commands that people run in a session of their own.
+    It is that of the process `daemon`, or, with None, of one that would be started from here. It
+    only looks, since it is asked by commands that people run in a session of their own.
     """
-    found = _of_version_2() or _of_version_1()
+    own = _groups_of(daemon or os.getpid())
+    found = [
+        each
+        for each in _of_version_2(own)
+        if _is_ready(each.folder) or (daemon is None and _holds_only_us(each.folder))
+    ] or _of_version_1(own)
     groups = "the whole box, by its control group"
     alone = "each process, by its resource limit"
     root = os.geteuid() == 0
@@ -103,11 +110,11 @@ def enforced() -> dict[str, str]:
     }
 
 
-def _of_version_2() -> list[_Controller]:
-    root, own = _mount_of("cgroup2"), _own_group("0::")
-    if root is None or own is None:
+def _of_version_2(own: Sequence[str]) -> list[_Controller]:
+    root, group = _mount_of("cgroup2"), _group(own, "0::")
+    if root is None or group is None:
         return []
-    folder = root / own.lstrip("/")
+    folder = root / group.lstrip("/")
     if folder.name == _DAEMON:  # where a daemon put itself, and us, who were started beside it
         folder = folder.parent
     there = {word for line in _lines(folder / "cgroup.controllers") for word in line.split()}
@@ -116,41 +123,65 @@ def _of_version_2() -> list[_Controller]:
     return [_Controller(folder, "memory.max", "pids.max")]
 
 
+def _is_ready(folder: Path) -> bool:
+    words = {word for line in _lines(folder / "cgroup.subtree_control") for word in line.split()}
+    return words.issuperset(_WANTED)
+
+
 def _make_ready(folder: Path) -> bool:
     """Let a group of version 2 have groups with limits below it; tell whether it can."""
+    if _is_ready(folder):
+        return True
+    if not _holds_only_us(folder):  # a terminal's, say: its programs are not ours to move
+        return False
     try:
-        if _mount_of("cgroup2") != folder:
-            _step_aside(folder)
+        _step_aside(folder)
         (folder / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
     except OSError:
         return False
     return True
 
 
+def _holds_only_us(folder: Path) -> bool:
+    return all(_is_of_us(int(line)) for line in _lines(folder / "cgroup.procs"))
+
+
+def _is_of_us(pid: int) -> bool:
+    """Tell whether a process is this one or was started by it; one that is gone is nobody's."""
+    while pid != os.getpid():
+        row = read_row(pid) if pid else None
+        if row is None:
+            return bool(pid)
+        pid = row.parent
+    return True
+
+
 def _step_aside(folder: Path) -> None:
     """Move what is in our own group into one below it: groups with limits hold no processes."""
+    pids = _lines(folder / "cgroup.procs")
     below = folder / _DAEMON
-    below.mkdir(exist_ok=True)
-    for pid in (folder / "cgroup.procs").read_text(encoding="ascii").split():
+    if pids:
+        below.mkdir(exist_ok=True)
+    for pid in pids:
         with suppress(ProcessLookupError):
             (below / "cgroup.procs").write_text(pid, encoding="ascii")
 
 
-def _of_version_1() -> list[_Controller]:
+def _of_version_1(own: Sequence[str]) -> list[_Controller]:
     found = []
     for kind, memory, processes in (
         ("memory", "memory.limit_in_bytes", ""),
         ("pids", "", "pids.max"),
     ):
-        root, own = _mount_of("cgroup", kind), _own_group(f":{kind}:")
-        if root is None or own is None or not os.access(root / own.lstrip("/"), os.W_OK):
+        root, group = _mount_of("cgroup", kind), _group(own, f":{kind}:")
+        if root is None or group is None or not os.access(root / group.lstrip("/"), os.W_OK):
             continue
-        found.append(_Controller(root / own.lstrip("/"), memory, processes))
+        found.append(_Controller(root / group.lstrip("/"), memory, processes))
     return found
 
 
 def _mount_of(kind: str, option: str = "") -> Path | None:
-    for line in _lines(_MOUNTS):
+    for line in _lines(_PROC / "self" / "mountinfo"):
         before, _, after = line.partition(" - ")
         words = after.split()
         if words and words[0] == kind and (not option or option in words[-1].split(",")):
@@ -158,8 +189,12 @@ def _mount_of(kind: str, option: str = "") -> Path | None:
     return None
 
 
-def _own_group(mark: str) -> str | None:
-    return next((line.split(":", 2)[2] for line in _lines(_OWN) if mark in f":{line}"), None)
+def _groups_of(pid: int) -> list[str]:
+    return _lines(_PROC / str(pid) / "cgroup")
+
+
+def _group(groups: Sequence[str], mark: str) -> str | None:
+    return next((line.split(":", 2)[2] for line in groups if mark in f":{line}"), None)
 
 
 def _lines(file: Path) -> list[str]:

@@ -55,7 +55,7 @@ def run_doctor(workspace: Workspace) -> list[Check]:
             ("agents", partial(_agents, config)),
             ("repository", partial(_repository, workspace, config)),
             ("setup", partial(look_at_setup, workspace, config)),
-            ("sandbox", partial(look_at_sandbox, config)),
+            ("sandbox", partial(look_at_sandbox, workspace, config)),
         ]
     for name, look in looks:
         checks += _carefully(name, look)

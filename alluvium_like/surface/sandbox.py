@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import anyio
 from anyio import to_thread
 
 from alluvium_like import messages
@@ -21,6 +20,7 @@ from alluvium_like.config.agents import Profile
 from alluvium_like.errors import AlluviumError
 from alluvium_like.gitrepo.runner import Git, Identity, first_line, full_ref
 from alluvium_like.gitrepo.workshop import Source, Workshop, make_workshop
+from alluvium_like.lock import running_pid
 from alluvium_like.sandbox.attached import run_attached
 from alluvium_like.sandbox.box import Access, Mount
 from alluvium_like.sandbox.cgroup import enforced
@@ -28,6 +28,7 @@ from alluvium_like.stages.boxes import Boxes, make_home
 from alluvium_like.stages.dispatch.worker import Worker, environment_of, worker_of
 from alluvium_like.stages.profiles import Profiles
 from alluvium_like.store.reader import StoreReader
+from alluvium_like.surface.foreground import run_in_foreground
 from alluvium_like.task import Task
 from alluvium_like.workspace import Workspace
 
@@ -101,7 +102,7 @@ def explain(workspace: Workspace, part: str) -> Explained:
         places(Access.EMPTY),
         _NETWORKS[box.network],
         box.hosts if box.network == "allow" else (),
-        tuple(_limits(place.config, profile)),
+        tuple(_limits(place.config, profile, running_pid(workspace))),
     )
 
 
@@ -137,7 +138,7 @@ def open_shell(workspace: Workspace, part: str, command: Sequence[str]) -> int:
             )
             return await run(copy.tree, mounts)
 
-    return anyio.run(work)
+    return run_in_foreground(work)
 
 
 def _place_of(workspace: Workspace, part: str) -> _Place:
@@ -195,29 +196,18 @@ def _shown(mount: Mount) -> str:
     return f"{mount.place} (from {mount.source})"
 
 
-def _limits(config: Config, profile: Profile) -> list[str]:
-    sandbox, kept = config.sandbox.merged(profile), enforced()
-    limits = {
-        f"{sandbox.max_processes:_} processes": (sandbox.max_processes, kept["processes"]),
-        f"{sandbox.max_memory_bytes:_} bytes of memory": (
-            sandbox.max_memory_bytes,
-            kept["memory"],
-        ),
-        f"{sandbox.max_cpu_seconds:_} s of processor time": (
-            sandbox.max_cpu_seconds,
-            "each process",
-        ),
-        f"{sandbox.max_file_bytes:_} bytes in a file": (sandbox.max_file_bytes, "each file"),
-        f"{sandbox.max_disk_bytes:_} bytes on disk": (
-            sandbox.max_disk_bytes,
-            "worktree, repository and .agent/ together",
-        ),
-        f"{sandbox.max_scratch_bytes:_} bytes in a private folder": (
-            sandbox.max_scratch_bytes,
-            "each of them, in memory",
-        ),
-    }
-    return [f"{words}: {by}" for words, (limit, by) in limits.items() if limit]
+def _limits(config: Config, profile: Profile, daemon: int | None) -> list[str]:
+    sandbox, kept = config.sandbox.merged(profile), enforced(daemon)
+    on_disk = "worktree, repository and .agent/ together"
+    limits = (
+        (sandbox.max_processes, "processes", kept["processes"]),
+        (sandbox.max_memory_bytes, "bytes of memory", kept["memory"]),
+        (sandbox.max_cpu_seconds, "s of processor time", "each process"),
+        (sandbox.max_file_bytes, "bytes in a file", "each file"),
+        (sandbox.max_disk_bytes, "bytes on disk", on_disk),
+        (sandbox.max_scratch_bytes, "bytes in a private folder", "each of them, in memory"),
+    )
+    return [f"{limit:_} {unit}: {by}" for limit, unit, by in limits if limit]
 
 
 def _tell_refused(host: str, port: int, reason: str) -> None:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from alluvium_like.config import Config
 from alluvium_like.config.agents import DEFAULT_PROFILE, Profile
+from alluvium_like.lock import running_pid
 from alluvium_like.sandbox.bubblewrap import INSTALL, find_problem
 from alluvium_like.sandbox.cgroup import enforced
 from alluvium_like.stages.boxes import modes_of
 from alluvium_like.surface.machine import Check, Status
+from alluvium_like.workspace import Workspace
 
 
-def look_at_sandbox(config: Config) -> Iterator[Check]:
+def look_at_sandbox(workspace: Workspace, config: Config) -> Iterator[Check]:
     """Yield what is to be said of the boxes in which agents and tests run."""
     modes = modes_of(config)
     if modes == {"none"}:
@@ -27,8 +29,10 @@ def look_at_sandbox(config: Config) -> Iterator[Check]:
     unboxed = [name for name, each in config.profiles.items() if _mode(config, each) == "none"]
     beside = f"; without one, as configured: {', '.join(unboxed)}" if unboxed else ""
     yield Check("sandbox", Status.OK, f"bubblewrap: agents and tests run in a box{beside}")
-    kept = "; ".join(f"{limit}: {by}" for limit, by in enforced().items())
-    yield Check("sandbox limits", Status.OK, f"{kept}; files and processor: each process")
+    daemon = running_pid(workspace)
+    whose = "" if daemon else " (a daemon that is started from here)"
+    kept = "; ".join(f"{limit}: {by}" for limit, by in enforced(daemon).items())
+    yield Check("sandbox limits", Status.OK, f"{kept}; files and processor: each process{whose}")
     yield from _paths(config)
     yield from _reached(config)
 

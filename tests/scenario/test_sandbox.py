@@ -1,11 +1,13 @@
 """The box as people meet it: what is said where there is none, what it shows, the shell in it."""
 
 import json
+import signal
 
 import pytest
 from bed import COMMIT, Bed
 
 from alluvium_like.sandbox.bubblewrap import find_problem
+from alluvium_like.sandbox.cgroup import enforced
 
 boxed = pytest.mark.skipif(
     bool(find_problem()), reason="needs bubblewrap: install the package bubblewrap"
@@ -169,6 +171,42 @@ def test_explain_says_what_an_agent_can_do_and_the_shell_can_do_no_more(bed: Bed
     assert (
         bed.run("-C", str(bed.root), "sandbox", "shell", "t-", "sh", "-c", "exit 7").returncode == 7
     )
+
+
+@boxed
+@pytest.mark.skipif(
+    enforced(None)["processes"].startswith("nothing"), reason="needs control groups for root"
+)
+def test_the_shell_is_kept_to_the_limits_of_the_box(bed: Bed) -> None:
+    bed.make(COMMIT, config="[sandbox]\nmax_processes = 30")
+    bed.start()
+    bed.drop("t")
+    bed.wait_for("t", "done")
+    many = "n=0; while [ $n -lt 60 ]; do sleep 5 & n=$((n + 1)); done"
+    done = bed.run("-C", str(bed.root), "sandbox", "shell", "t-", "sh", "-c", many)
+    assert done.returncode != 0
+    assert "fork" in done.stderr.lower()
+
+
+@boxed
+def test_a_shell_that_is_told_to_end_leaves_nothing(bed: Bed) -> None:
+    bed.make(COMMIT)
+    bed.start()
+    bed.drop("t")
+    bed.wait_for("t", "done")
+    bed.cli("stop")
+    scratch = bed.root.parent / "scratch"
+    scratch.mkdir()
+    bed.environment["TMPDIR"] = str(scratch)
+    shell = bed.spawn("sandbox", "shell", "t-", "sh", "-c", "echo up; sleep 600")
+    with shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == "up\n"
+        assert list(scratch.iterdir())
+        shell.terminate()
+        shell.communicate(timeout=bed.patience)
+    assert shell.returncode == 128 + signal.SIGTERM
+    assert list(scratch.iterdir()) == []
 
 
 def test_explain_says_plainly_that_there_is_no_box(bed: Bed) -> None:
