@@ -21,6 +21,7 @@ from alluvium_like.log import get_logger
 from alluvium_like.masking import MaskedStream
 
 _CHUNK_BYTES = 65536
+_TAIL_BYTES = 4096
 _LAST_BYTES = 1 << 20  # what a pipe can hold at most
 _LONGEST_LINE = 8 << 20
 """Of a longer one nobody is told: an event that holds a whole file is shorter."""
@@ -181,6 +182,17 @@ class OutputPump:
                 self.quiet_since = monotonic()
                 if not key.data.take():
                     selector.unregister(key.fd)
+
+
+def last_line(file: Path) -> str:
+    """Return the last line of a file that is not empty, "" where there is none. Blocks."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(os.fstat(stream.fileno()).st_size - _TAIL_BYTES, 0))
+            lines = stream.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _pipe(opened: ExitStack) -> tuple[int, int]:

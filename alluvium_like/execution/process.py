@@ -78,6 +78,7 @@ class RunEnd:
     """How a run ended. `exit_code` is negative for a signal, None when nothing was started.
 
     `survivors`: how many processes a main process that exited by itself left behind; they are gone.
+    None can be left of one that encloses the others: they end with it.
     """
 
     ending: Ending
@@ -138,9 +139,8 @@ async def run_supervised(
             code = bury_run(run)
             if spec.enclosing and code - _SIGNALLED in _SIGNAL_NAMES:  # told as shells do
                 code = _SIGNALLED - code
-    return RunEnd(
-        ending, code, _reason(ending, code, spec), monotonic() - begun, ended if exited else 0
-    )
+    left_behind = ended if exited and not spec.enclosing else 0
+    return RunEnd(ending, code, _reason(ending, code, spec), monotonic() - begun, left_behind)
 
 
 async def _in_spawner(start: Callable[[], tuple[Run, OutputPump]]) -> tuple[Run, OutputPump]:

@@ -5,11 +5,12 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import anyio
 import anyio.to_thread
 
+from alluvium_like.alongside import alongside
 from alluvium_like.sandbox.box import Box
 from alluvium_like.sandbox.bubblewrap import enclosed
 from alluvium_like.sandbox.calls import opened_filter
@@ -59,11 +60,7 @@ async def _run(
             pass_fds=[each for each in (theirs.fileno(), calls) if each >= 0],
         )
         theirs.close()
-        async with anyio.create_task_group() as serving:
-            serving.start_soon(doors.serve)
-            code = await _attended(child)
-            serving.cancel_scope.cancel()
-    return code
+        return await alongside(doors.serve, partial(_attended, child))
 
 
 async def _attended(child: subprocess.Popen[bytes]) -> int:

@@ -9,14 +9,16 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 import anyio
 import anyio.to_thread
 
+from alluvium_like.alongside import alongside
 from alluvium_like.errors import reason_of
 from alluvium_like.execution.identity import ProcessIdentity
+from alluvium_like.execution.output import last_line
 from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest, run_supervised
 from alluvium_like.lifecycle import Ending
 from alluvium_like.sandbox.box import Box
@@ -26,7 +28,6 @@ from alluvium_like.sandbox.cgroup import Group
 from alluvium_like.sandbox.doors import Doors
 from alluvium_like.sandbox.egress import OnRefused
 
-_TAIL_BYTES: Final = 4096
 OnStarted = Callable[[ProcessIdentity], Awaitable[None]]
 
 
@@ -71,17 +72,7 @@ async def run_in_box(
                 await anyio.to_thread.run_sync(group.remove)
         if end.ending is not Ending.EXITED or not end.exit_code:
             return doors.judged(end, "")
-        return doors.judged(end, await anyio.to_thread.run_sync(_last_line, spec.stderr_path))
-
-
-def _last_line(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            stream.seek(max(os.fstat(stream.fileno()).st_size - _TAIL_BYTES, 0))
-            lines = stream.read().decode(errors="replace").split("\n")
-    except OSError:
-        return ""
-    return next((line for line in reversed(lines) if line.strip()), "")
+        return doors.judged(end, await anyio.to_thread.run_sync(last_line, spec.stderr_path))
 
 
 async def _run(
@@ -91,19 +82,10 @@ async def _run(
     on_started: OnStarted,
     stop: StopRequest,
 ) -> RunEnd:
-    error: Exception | None = None
-
     async def started(identity: ProcessIdentity) -> None:
         theirs.close()  # now only the box has it: its end is told
         await on_started(identity)
 
-    async with anyio.create_task_group() as serving:
-        serving.start_soon(doors.serve)
-        try:
-            end = await run_supervised(spec, on_started=started, stop=stop)
-        except Exception as found:  # noqa: BLE001  raised below: a task group would wrap it
-            error = found
-        serving.cancel_scope.cancel()
-    if error is not None:
-        raise error
-    return end
+    return await alongside(
+        doors.serve, partial(run_supervised, spec, on_started=started, stop=stop)
+    )

@@ -18,10 +18,12 @@ import anyio.to_thread
 
 from alluvium_like import messages
 from alluvium_like.agents.command import base_environment
+from alluvium_like.alongside import alongside
 from alluvium_like.clock import monotonic
 from alluvium_like.config.setup import Setup
 from alluvium_like.errors import AlluviumError, SetupFailed
 from alluvium_like.execution.marker import RunMarker
+from alluvium_like.execution.output import last_line
 from alluvium_like.execution.process import StopRequest
 from alluvium_like.gitrepo.contents import Contents, look_into
 from alluvium_like.gitrepo.private import write_excludes
@@ -41,7 +43,6 @@ _Result = TypeVar("_Result")
 
 PORT_VARIABLE = "ALLUVIUM_PORT_BASE"
 _OUTPUT_LIMIT_BYTES = 10_000_000
-_TAIL_BYTES = 4096
 _LONGEST_LINE = 200
 
 
@@ -195,25 +196,14 @@ async def _keep(parts: Parts, setup: Setup, key: str, tree: Path) -> None:
 
 async def _unless_stopped(stop: StopRequest, work: Callable[[], Awaitable[_Result]]) -> _Result:
     """Do something that takes its time, unless a stop is asked for. Raises SetupStopped."""
-    done: list[_Result] = []
-    error: Exception | None = None
-    async with anyio.create_task_group() as group:
+    with anyio.CancelScope() as scope:
 
         async def give_up() -> None:
             await stop.requested.wait()
-            group.cancel_scope.cancel()
+            scope.cancel()
 
-        group.start_soon(give_up)
-        try:
-            done.append(await work())
-        except Exception as found:  # noqa: BLE001  raised below: a task group would wrap it
-            error = found
-        group.cancel_scope.cancel()
-    if error is not None:
-        raise error
-    if not done:
-        raise SetupStopped(stop.ending or Ending.SHUTDOWN)
-    return done[0]
+        return await alongside(give_up, work)
+    raise SetupStopped(stop.ending or Ending.SHUTDOWN)
 
 
 async def _run_all(parts: Parts, setup: Setup, site: Site, stop: StopRequest) -> None:
@@ -242,15 +232,13 @@ async def _run_all(parts: Parts, setup: Setup, site: Site, stop: StopRequest) ->
             raise SetupStopped(stop.ending)
         if end.ending is not Ending.EXITED or end.exit_code != 0:
             await parts.mend()  # raises where the command is not to blame
-            said = await anyio.to_thread.run_sync(_last_line, site.log_file)
+            said = await anyio.to_thread.run_sync(_last_words, site.log_file)
             shown = str(site.log_file.relative_to(parts.workspace.root))
             raise SetupFailed(messages.command_failed(command.name, end.reason, said, shown))
     log.info("setup_ran", commands=len(setup.run), seconds=round(monotonic() - begun, 3))
 
 
-def _last_line(output: Path) -> str:
-    with output.open("rb") as stream:
-        stream.seek(max(os.fstat(stream.fileno()).st_size - _TAIL_BYTES, 0))
-        lines = stream.read().decode(errors="replace").strip().splitlines()
-    last = lines[-1].strip() if lines else ""
+def _last_words(output: Path) -> str:
+    """Return the last line of a command's output, empty where that is the command itself."""
+    last = last_line(output)
     return "" if last.startswith("$ ") else last[:_LONGEST_LINE]

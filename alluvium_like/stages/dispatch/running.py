@@ -10,7 +10,7 @@ where it can. One whose session is gone begins a new one within the attempt, and
 import asyncio
 import math
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 
 import anyio
 from anyio import to_thread
@@ -20,6 +20,7 @@ from alluvium_like.agents.events import Usage
 from alluvium_like.agents.outcome import NOT_RUN, Judged, judge
 from alluvium_like.agents.prices import CostSource, cost_of_all
 from alluvium_like.agents.record import Record
+from alluvium_like.alongside import alongside
 from alluvium_like.clock import monotonic, time_of_day
 from alluvium_like.execution.identity import ProcessIdentity
 from alluvium_like.execution.process import RunEnd, RunSpec, StopRequest
@@ -109,23 +110,15 @@ class Running:
 
     async def _run_once(self, spec: RunSpec) -> RunEnd:
         """Run the program, and keep the attempt's row and its budgets meanwhile."""
-        error: Exception | None = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._watch)
-            try:
-                end = await run_in_box(
-                    spec,
-                    self._prepared.worker.box,
-                    on_started=self._store_start,
-                    stop=self._request,
-                    on_refused=self._refused,
-                )
-            except Exception as found:  # noqa: BLE001  raised below: a task group would wrap it
-                error = found
-            group.cancel_scope.cancel()
-        if error is not None:
-            raise error
-        return end
+        run = partial(
+            run_in_box,
+            spec,
+            self._prepared.worker.box,
+            on_started=self._store_start,
+            stop=self._request,
+            on_refused=self._refused,
+        )
+        return await alongside(self._watch, run)
 
     def _refused(self, host: str, port: int, reason: str) -> None:
         self._refusals.append(messages.not_let_reach(host, port, reason))
