@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from alluvium_like.agents.adapters.base import Adapter
+from alluvium_like.clock import monotonic
 from alluvium_like.config import Config
 from alluvium_like.config.agents import Profile
 from alluvium_like.config.sandbox import Mode, Network, Sandbox
@@ -30,6 +31,7 @@ _TMP: Final = "/tmp"  # noqa: S108 - the private one of the box
 _OF_THE_KERNEL: Final = (("dev",), ("proc",), ("sys",))
 """The first folder of paths such as /dev/null, which every box has its own of."""
 _BETWEEN_WORDS: Final = re.compile(r"[\s;|&<>()'\"=`]+")
+_LOOK_AGAIN_SECONDS: Final = 60.0
 _CACHES: Final = (".cache", ".npm", ".pnpm-store", ".yarn", ".cargo", ".gradle", ".m2", "go")
 HOME_PARTS: Final = ("sessions", "home")
 """Where the home folder of a task's agents lies, below `.agent/`."""
@@ -45,7 +47,8 @@ class Boxes:
         git = program_mounts(["git"], self._environment, Path(os.sep))
         self._private = (workspace.state, *workspace.folders)
         """Where agents write, and what is nobody's to read."""
-        self._machine = (*system_mounts(), *own_mounts(), *git)
+        self._programs = (*own_mounts(), *git)
+        self._system, self._looked = system_mounts(), monotonic()
         self.problem = find_problem()
 
     def require(self, config: Config) -> None:
@@ -169,6 +172,13 @@ class Boxes:
             return []
         mounts = (*self._machine, Mount.of(workshop.git_dir), Mount.of(borrowed / "objects"))
         return around(Box(mounts, "loopback"), workshop.git_dir)
+
+    @property
+    def _machine(self) -> tuple[Mount, ...]:
+        """What every box shows of the machine; a secret that was made meanwhile is hidden, too."""
+        if monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
+            self._system, self._looked = system_mounts(), monotonic()
+        return (*self._system, *self._programs)
 
     def _base(
         self, sandbox: Sandbox, home: Path, environment: Mapping[str, str]

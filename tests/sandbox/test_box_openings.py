@@ -4,11 +4,15 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from bed import COMMIT, Bed
 
+from alluvium_like.config import Config
+from alluvium_like.config.agents import Profile
+from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.sandbox import calls, programs
 from alluvium_like.sandbox.box import Access, Box, Mount, system_mounts
 from alluvium_like.sandbox.bubblewrap import enclosed, find_problem
@@ -200,3 +204,25 @@ def test_words_are_not_typed_into_the_terminal_of_a_person(bed: Bed) -> None:
     os.close(ours)
     os.close(theirs)
     assert "PermissionError: [Errno 1]" in done.stderr
+
+
+@boxed
+def test_a_secret_of_the_system_that_is_made_later_is_hidden_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, folder = 1000.0, tmp_path / "etc"
+    folder.mkdir()
+    monkeypatch.setattr("alluvium_like.stages.boxes.monotonic", lambda: now)
+    monkeypatch.setattr("alluvium_like.sandbox.box._SEARCHED", {folder: 1})
+    (tmp_path / "shop.git").mkdir()
+    boxes, shop = Boxes(Workspace(tmp_path / "ws")), Workshop("t", tmp_path / "shop.git", tmp_path)
+    secret = folder / "secret"
+    secret.touch(0o600)
+
+    def is_hidden() -> bool:
+        line = boxes.reader_of(Config(), Profile(), shop, tmp_path)
+        return (os.devnull, str(secret)) in pairwise(line)
+
+    assert not is_hidden(), "what nobody has to look for again at once"
+    now += 61
+    assert is_hidden()
