@@ -1,8 +1,8 @@
 """Control groups: how much memory and how many processes a whole box may use.
 
-Version 2 where the daemon's own group was delegated to it and holds nobody else, as its service has
-it; the older hierarchies of version 1 where root may write them. Where neither is, the limits of
-single processes have to do. A box enters its groups before anything of it runs.
+Version 2 where the daemon's own group was delegated to it and holds nobody else, as its service or
+a scope has it; the older hierarchies of version 1 where root may write them. Where neither is, the
+limits of single processes have to do. A box enters its groups before anything of it runs.
 """
 
 import os
@@ -89,12 +89,7 @@ def enforced(daemon: int | None) -> dict[str, str]:
     It is that of the process `daemon`, or, with None, of one that would be started from here. It
     only looks, since it is asked by commands that people run in a session of their own.
     """
-    own = _groups_of(daemon or os.getpid())
-    found = [
-        each
-        for each in _of_version_2(own)
-        if _is_ready(each.folder) or (daemon is None and _holds_only_us(each.folder))
-    ] or _of_version_1(own)
+    found = _seen(daemon)
     groups = "the whole box, by its control group"
     alone = "each process, by its resource limit"
     root = os.geteuid() == 0
@@ -108,6 +103,21 @@ def enforced(daemon: int | None) -> dict[str, str]:
             else "the whole box, by a resource limit"
         ),
     }
+
+
+def can_be_made() -> bool:
+    """Tell whether a program that is started from here could make groups. It only looks."""
+    return bool(_seen(None))
+
+
+def _seen(daemon: int | None) -> list[_Controller]:
+    own = _groups_of(daemon or os.getpid())
+    ready = (
+        each
+        for each in _of_version_2(own)
+        if _is_ready(each.folder) or (daemon is None and _holds_only_us(each.folder))
+    )
+    return list(ready) or _of_version_1(own)
 
 
 def _of_version_2(own: Sequence[str]) -> list[_Controller]:

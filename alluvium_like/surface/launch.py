@@ -24,6 +24,7 @@ from alluvium_like.lock import (
     wait_until_free,
 )
 from alluvium_like.surface.client import call
+from alluvium_like.surface.scope import scoped
 from alluvium_like.workspace import Workspace
 
 _READY_SECONDS = 120.0
@@ -37,6 +38,7 @@ def start_in_background(workspace: Workspace) -> int:
         raise daemon_running(workspace)
     workspace.make_folders()
     words = workspace.logs / "daemon.err"
+    daemon = [sys.executable, "-P", "-m", "alluvium_like"]
     with tempfile.TemporaryDirectory(prefix="alluvium-") as folder:
         address = str(Path(folder) / "ready")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
@@ -44,7 +46,7 @@ def start_in_background(workspace: Workspace) -> int:
             alive, held = os.pipe()
             with words.open("wb") as err:
                 child = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "alluvium_like", "-C", workspace.root, "serve"],
+                    [*scoped(), *daemon, "-C", workspace.root, "serve"],
                     stdin=subprocess.DEVNULL,
                     stdout=err,
                     stderr=err,
