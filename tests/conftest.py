@@ -1,8 +1,15 @@
+"""What all tests share: a workspace, and signals as a terminal has them."""
+
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bed import Bed
+
+# In the background both are ignored, and so they would be by all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
