@@ -256,6 +256,49 @@ def test_nothing_is_pushed_while_the_lane_is_held(bed: Bed) -> None:
     bed.wait(lambda: bed.git("rev-parse", "main", cwd=origin) == bed.git("rev-parse", "main"))
 
 
+def test_what_waits_does_not_land_while_the_lane_is_held(bed: Bed) -> None:
+    bed.make(AGENT, config=ONE_AT_A_TIME)
+    bed.start()
+    rebase = bed.repo / ".git" / "rebase-merge"
+    rebase.mkdir()
+    bed.drop("waits")
+    bed.wait_for_reason("waits", "rebase")
+    strike(bed, HOOKS_PATH)
+    rebase.rmdir()
+    bed.drop("more")  # whose end has the lane look again
+    bed.wait_for("more", "worker_done")
+    bed.wait(lambda: log_of(bed).count('"attempt_judged"') == 3, "looked")
+    assert bed.task("waits")["state"] == "integrating"
+    assert bed.landed_task_ids() == []
+    bed.cli("resume")
+    for name in ("waits", "more"):
+        assert bed.wait_for(name, "done")["outcome"] == "merged"
+
+
+def test_the_base_does_not_follow_others_while_the_lane_is_held(bed: Bed) -> None:
+    bed.make(AGENT, config=ONE_AT_A_TIME + "[integration]\npush = 'origin'\n")
+    origin, tip = bed.root.parent / "origin.git", bed.git("rev-parse", "main")
+    bed.git("clone", "-q", "--bare", str(bed.repo), str(origin), cwd=bed.root.parent)
+    bed.git("remote", "add", "origin", str(origin))
+    names = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    words = ("commit-tree", "-m", "theirs", "-p", "main", "main^{tree}")
+    theirs = bed.git(*names, *words, cwd=origin)
+    bed.git("update-ref", "refs/heads/main", theirs, cwd=origin)
+    rebase = bed.repo / ".git" / "rebase-merge"
+    rebase.mkdir()
+    bed.start()
+    bed.wait(lambda: "rebase" in str(bed.json("status")["conditions"]), "it waits")
+    strike(bed, HOOKS_PATH)
+    rebase.rmdir()
+    bed.drop("more")
+    bed.wait_for("more", "worker_done")
+    bed.wait(lambda: "see the condition escape" in str(bed.json("status")["conditions"]), "it is held")
+    assert bed.git("rev-parse", "main") == tip
+    bed.cli("resume")
+    assert bed.wait_for("more", "done")["outcome"] == "merged"
+    assert theirs in bed.git("rev-list", "main").splitlines()
+
+
 def test_tests_that_an_agent_wrote_are_watched_too(bed: Bed) -> None:
     bed.make(
         """
