@@ -175,6 +175,17 @@ def test_what_no_namespace_keeps_apart_is_refused() -> None:
     assert done.stdout.strip() == str([1, 1, 1, 1, 1, 97, 38, *[0] * 7]), done.stderr
 
 
+@boxed
+def test_without_the_filter_too_nobody_in_a_box_has_a_right_or_gets_one() -> None:
+    """Machines that the filter does not know have to do without it."""
+    box = Box((*system_mounts(), *own_mounts()), "loopback")
+    script = "grep CapEff /proc/self/status; unshare --user id -u"
+    argv = enclosed(box, ["sh", "-c", script], Path("/"), -1, ())
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["CapEff:", "0" * 16], done.stderr
+    assert done.returncode != 0
+
+
 def test_the_filter_knows_the_machines_that_are_common() -> None:
     for machine in ("x86_64", "aarch64", "riscv64"):
         program = calls.filter_for(machine)

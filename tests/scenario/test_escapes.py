@@ -292,7 +292,9 @@ def test_the_base_does_not_follow_others_while_the_lane_is_held(bed: Bed) -> Non
     rebase.rmdir()
     bed.drop("more")
     bed.wait_for("more", "worker_done")
-    bed.wait(lambda: "see the condition escape" in str(bed.json("status")["conditions"]), "it is held")
+    bed.wait(
+        lambda: "see the condition escape" in str(bed.json("status")["conditions"]), "it is held"
+    )
     assert bed.git("rev-parse", "main") == tip
     bed.cli("resume")
     assert bed.wait_for("more", "done")["outcome"] == "merged"
