@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from alluvium_like.failpoint import step
 from alluvium_like.sandbox.cgroup import can_be_made
 
 _BOOTED: Final = Path("/run/systemd/system")
@@ -34,13 +35,14 @@ def scoped() -> list[str]:
             return []
     words = ["systemd-run", *whose, "--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--"]
     try:
-        done = subprocess.run(
-            [*words, "true"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-        )
+        with step("scope.probe"):
+            done = subprocess.run(
+                [*words, "true"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_SECONDS,
+                check=False,
+            )
     except (OSError, subprocess.TimeoutExpired):
         return []
     return words if done.returncode == 0 else []
