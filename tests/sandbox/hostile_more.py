@@ -111,9 +111,10 @@ END
     ),
     "outlives the daemon": Deed(
         "processes",
-        '[ -e "$A/outputs/again" ] && return 0; touch "$A/outputs/again"; (setsid setsid env -i '
+        '[ -e "$A/outputs/again" ] && return 0; touch "$A/outputs/again" "$A/outputs/outlived"; '
+        "(setsid setsid env -i "
         'sh -c "trap \\"\\" TERM HUP; tail -f $A/outputs/outlived" > /dev/null 2>&1 &); '
-        'touch "$A/outputs/outlived"; echo x > "$A/outputs/ready"; $WAIT',
+        'echo x > "$A/outputs/ready"; $WAIT',
         lambda scene, _: scene.fact("outlived"),
     ),
 }
