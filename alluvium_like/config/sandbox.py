@@ -4,6 +4,8 @@ The box keeps what agents run from everything but their task. `merged` is the on
 profile says is put over what the table says.
 """
 
+import os
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal, Self
 
@@ -149,3 +151,24 @@ class OwnBox(Table):
         if self.sandbox == "none" and any(own):
             refuse('a network, hosts or paths with sandbox = "none"', "leave them out")
         return self
+
+
+def refuse_inside(writable: Iterable[str], boxes: Iterable[Sandbox]) -> None:
+    """Refuse what lies in folders that agents write: it would be what they make of it.
+
+    That is named paths, and the folders of PATH, in which the daemon's own programs are found.
+    """
+    named = {path for box in boxes for path in (*box.readable, *box.writable)}
+    searched = [each for each in os.environ.get("PATH", "").split(os.pathsep) if each]
+    for outer in sorted(writable):
+        if inner := next((each for each in sorted(named - {outer}) if _is_in(each, outer)), ""):
+            refuse(f"sandbox: '{inner}' lies in '{outer}', which agents write", "one of them")
+        if inner := next((each for each in searched if _is_in(each, outer)), ""):
+            what = f"sandbox: '{outer}' may be written, and PATH finds programs in '{inner}'"
+            refuse(what, "a folder without programs, such as ~/go/pkg for ~/go")
+
+
+def _is_in(inner: str, outer: str) -> bool:
+    ways = [(Path(inner).expanduser(), Path(outer).expanduser())]
+    ways += [(Path(os.path.realpath(a)), Path(os.path.realpath(b))) for a, b in ways]
+    return any(a.is_relative_to(b) for a, b in ways)

@@ -22,7 +22,7 @@ from alluvium_like.config.agents import (
 )
 from alluvium_like.config.integration import Integration
 from alluvium_like.config.problems import refuse
-from alluvium_like.config.sandbox import Sandbox
+from alluvium_like.config.sandbox import Sandbox, refuse_inside
 from alluvium_like.config.setup import Setup
 from alluvium_like.config.values import (
     AT_START,
@@ -230,6 +230,12 @@ class Config(Table):
                 refuse(f"{where} is '{name}', which is no agent; there are {known}", known)
         for name in self.profiles:
             self._refuse_circle(name)
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_lies_where_agents_write(self) -> Self:
+        boxes = [self.sandbox.merged(each) for each in self.profiles.values()]
+        refuse_inside({path for each in boxes for path in each.writable}, boxes)
         return self
 
     @model_validator(mode="after")

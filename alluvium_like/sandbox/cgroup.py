@@ -12,8 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from time import sleep
 from typing import Final
 
+from alluvium_like.clock import monotonic
 from alluvium_like.execution.table import read_row
 from alluvium_like.sandbox.box import Limits
 
@@ -24,6 +26,8 @@ _ENTER: Final = (
     'for group; do shift; [ "$group" != -- ] || break; echo $$ > "$group" || exit 126; done; '
     'exec "$@"'
 )
+_DYING_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.01
 _WANTED: Final = ("memory", "pids")
 
 
@@ -70,9 +74,11 @@ class Group:
         return ["/bin/sh", "-c", _ENTER, "sh", *files, "--", *argv]
 
     def remove(self) -> None:
-        """Remove the groups, in which nothing is left. Blocks."""
+        """Remove the groups, in which nothing is left but what is just dying. Blocks."""
         for folder in self.folders:
-            _remove(folder)
+            until = monotonic() + _DYING_SECONDS
+            while not _remove(folder) and monotonic() < until:
+                sleep(_LOOK_SECONDS)  # there is nothing to wait on in groups of version 1
 
 
 @cache
@@ -214,9 +220,11 @@ def _lines(file: Path) -> list[str]:
         return []
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path) -> bool:
+    """Remove a group; tell whether it is gone."""
     with suppress(OSError):
         folder.rmdir()
+    return not folder.exists()
 
 
 def remove_left(workspace_id: str) -> None:

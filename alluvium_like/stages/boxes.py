@@ -24,7 +24,7 @@ from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.guarded import exists, open_folder, own_path, place
 from alluvium_like.sandbox.box import Access, Box, Limits, Mount, system_mounts
 from alluvium_like.sandbox.bubblewrap import around, find_problem
-from alluvium_like.sandbox.programs import own_mounts, program_mounts, tool_mounts
+from alluvium_like.sandbox.programs import Doubt, own_mounts, program_mounts, tool_mounts
 from alluvium_like.workspace import TaskFolder, Workspace
 
 _TMP: Final = "/tmp"  # noqa: S108 - the private one of the box
@@ -94,7 +94,7 @@ class Boxes:
         changes = {"HOME": str(home), "TMPDIR": _TMP}
         hosts = sandbox.hosts
         mounts = [
-            *self._base(sandbox, home, environment),
+            *self._base(config, sandbox, home, environment),
             Mount.of(folder.input),
             Mount.of(folder.agent, Access.WRITE),
             *_of_workshop(workshop, borrowed),
@@ -109,7 +109,12 @@ class Boxes:
         return Box(tuple(mounts), sandbox.network, hosts, limits_of(sandbox), changes)
 
     def with_program(
-        self, box: Box, program: str, named: Sequence[str], environment: Mapping[str, str]
+        self,
+        config: Config,
+        box: Box,
+        program: str,
+        named: Sequence[str],
+        environment: Mapping[str, str],
     ) -> Box:
         """Return a box that shows a program, that of a person's own words, and the paths in these.
 
@@ -117,21 +122,20 @@ class Boxes:
         """
         cwd = Path(environment.get("ALLUVIUM_WORKTREE") or self._workspace.root)
         words = [word for word in named[1:] if self._may_be_shown(Path(word))]
-        lines = [program], [*named[:1], *words]
-        written = (*self._private, *box.written)
+        lines, doubt = ([program], [*named[:1], *words]), self._doubt(config, box.written)
         return box.with_needed(
-            each for line in lines for each in program_mounts(line, environment, cwd, written)
+            each for line in lines for each in program_mounts(line, environment, cwd, doubt)
         )
 
-    def _with_commands(self, box: Box, commands: Sequence[str], tree: Path) -> Box:
+    def _with_commands(self, config: Config, box: Box, commands: Sequence[str], tree: Path) -> Box:
         """Return a box that shows what the absolute paths in shell commands lead to."""
         words = {word for each in commands for word in _BETWEEN_WORDS.split(each)}
         paths = [word for word in sorted(words) if self._may_be_shown(Path(word))]
-        written = (*self._private, *box.written)
+        doubt = self._doubt(config, box.written)
         return box.with_needed(
             each
             for path in paths
-            for each in program_mounts([path], self._environment, tree, written)
+            for each in program_mounts([path], self._environment, tree, doubt)
         )
 
     def of_tree(
@@ -154,11 +158,11 @@ class Boxes:
             home = Path("/nonexistent")
         mounts = (
             Mount.of(home, Access.EMPTY),
-            *self._base(sandbox, home, self._environment),
+            *self._base(config, sandbox, home, self._environment),
             *_of_workshop(workshop, borrowed),
         )
         box = Box(mounts, network, sandbox.hosts, limits_of(sandbox), {"TMPDIR": _TMP})
-        return self._with_commands(box, commands, workshop.tree)
+        return self._with_commands(config, box, commands, workshop.tree)
 
     def reader_of(
         self, config: Config, profile: Profile, workshop: Workshop, borrowed: Path
@@ -181,19 +185,27 @@ class Boxes:
         return (*self._system, *self._programs)
 
     def _base(
-        self, sandbox: Sandbox, home: Path, environment: Mapping[str, str]
+        self, config: Config, sandbox: Sandbox, home: Path, environment: Mapping[str, str]
     ) -> Iterator[Mount]:
         """Yield what every box shows: the machine, this program, tools, what the owner names."""
         yield from self._machine
-        yield from tool_mounts(environment)
+        yield from tool_mounts(environment, self._doubt(config))
         yield from _named(sandbox.readable, Access.READ, home)
         yield from _named(sandbox.writable, Access.WRITE, home)
         yield Mount.of(self._workspace.root, Access.HIDDEN)
 
+    def _doubt(self, config: Config, written: Sequence[Path] = ()) -> Doubt:
+        """Return where agents have a say, whichever of them: what one writes, another is shown."""
+        boxes = [config.sandbox.merged(each) for each in config.profiles.values()]
+        named = {Path(text).expanduser() for box in boxes for text in box.writable}
+        real = {Path(os.path.realpath(path)) for path in named}
+        landed = config.repo.at(self._workspace.root)
+        return Doubt((*self._private, *written, *sorted(named | real)), landed)
+
     def _may_be_shown(self, path: Path) -> bool:
         if not path.is_absolute() or path.parts[1:2] in _OF_THE_KERNEL:
             return False
-        home = Path(self._environment.get("HOME") or os.sep)
+        home = Path(os.path.realpath(self._environment.get("HOME") or os.sep))
         real = Path(os.path.realpath(path))
         return not any(each.is_relative_to(real) for each in (self._workspace.root, home))
 
@@ -228,7 +240,8 @@ def _named(paths: Sequence[str], access: Access, home: Path) -> Iterator[Mount]:
         inside = text.startswith("~")
         place = home / Path(text).relative_to("~") if inside else source
         if os.path.exists(source):  # noqa: PTH110 - no, too, where nobody may look
-            yield Mount(place, access, Path(os.path.realpath(source)))
+            real = Path(os.path.realpath(source))
+            yield from (Mount(each, access, real) for each in dict.fromkeys((place, source)))
 
 
 def _of_person(adapter: Adapter, environment: Mapping[str, str], home: Path) -> Iterator[Mount]:

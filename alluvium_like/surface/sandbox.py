@@ -115,6 +115,8 @@ def open_shell(workspace: Workspace, part: str, command: Sequence[str]) -> int:
     folder = workspace.task(place.task.id)
     if not folder.input.is_dir():
         raise AlluviumError(f"{folder.root}: the folder of the task is gone")
+    if command[:1] == [""]:
+        raise AlluviumError("the command is empty; without one a shell is opened")
     environment, box = place.worker.call.environment, place.worker.box
     argv = list(command) or [_shell_of(environment)]
     if box is not None:

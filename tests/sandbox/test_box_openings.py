@@ -16,7 +16,7 @@ from alluvium_like.gitrepo.workshop import Workshop
 from alluvium_like.sandbox import calls, programs
 from alluvium_like.sandbox.box import Access, Box, Mount, system_mounts
 from alluvium_like.sandbox.bubblewrap import enclosed, find_problem
-from alluvium_like.sandbox.programs import own_mounts, program_mounts, tool_mounts
+from alluvium_like.sandbox.programs import Doubt, own_mounts, program_mounts, tool_mounts
 from alluvium_like.stages.boxes import Boxes
 from alluvium_like.workspace import Workspace
 
@@ -73,10 +73,10 @@ def test_a_program_that_an_agent_may_write_shows_nothing_else(home: Path, tmp_pa
     boxes, box = Boxes(workspace), Box((Mount.of(tree, Access.WRITE),))
     environment = {"ALLUVIUM_WORKTREE": str(tree), "PATH": os.environ["PATH"]}
     for program in ("tools/linked", "tools/script", f"{tree}/tools/script", "folder/id_x"):
-        assert boxes.with_program(box, program, [], environment) == box
-        assert boxes.with_program(box, "sh", [program], environment) == box
+        assert boxes.with_program(Config(), box, program, [], environment) == box
+        assert boxes.with_program(Config(), box, "sh", [program], environment) == box
     named = ["sh", str(tree / "tools" / "linked"), str(tree / "folder" / "id_x")]
-    assert boxes.with_program(box, "sh", named, environment) == box
+    assert boxes.with_program(Config(), box, "sh", named, environment) == box
 
 
 def test_nor_does_one_in_a_folder_that_the_owner_lets_it_write(home: Path, tmp_path: Path) -> None:
@@ -94,8 +94,93 @@ def test_nor_does_one_in_a_folder_that_the_owner_lets_it_write(home: Path, tmp_p
     boxes, box = Boxes(Workspace(tmp_path / "ws")), Box((Mount.of(scratch, Access.WRITE),))
     programs = (scratch / "linked", scratch / "script", tmp_path / "round" / "script")
     for program in (*programs, tmp_path / "beside", tmp_path / "far" / "id_x"):
-        found = boxes.with_program(box, str(program), ["sh", str(program)], {"PATH": "/bin"})
-        assert found == box, program
+        words = ["sh", str(program)]
+        found = boxes.with_program(Config(), box, str(program), words, {"PATH": "/bin"}).mounts
+        assert all(each.access is Access.LINK for each in found[1:]), program
+
+
+def test_a_folder_of_path_that_agents_write_is_no_tool(home: Path, tmp_path: Path) -> None:
+    """It may have become a link to anywhere; so may what lies on the way to it."""
+    open_place = tmp_path / "open"
+    (open_place / "bin").mkdir(parents=True)
+    (open_place / "folder").symlink_to(home)
+    (tmp_path / "far").symlink_to(open_place / "folder")
+    for folder in (open_place / "bin", open_place / "folder", tmp_path / "far"):
+        environment = {"HOME": str(home), "PATH": str(folder)}
+        assert tool_mounts(environment, Doubt((open_place,))) == []
+
+
+def test_an_installation_is_not_one_for_what_agents_wrote(home: Path, tmp_path: Path) -> None:
+    project, base = tmp_path / "project", tmp_path / "base"
+    for folder in (project / "bin", project / "lib" / "node_modules", base, home / ".ssh"):
+        folder.mkdir(parents=True)
+    (base / "bin").symlink_to(home / ".ssh")
+    tool, other = project / "bin" / "tool", tmp_path / "venv" / "bin" / "tool"
+    other.parent.mkdir(parents=True)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text(f"home = {base / 'bin'}\n")
+    for program in (tool, other):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    doubt = Doubt((project / "lib", base))
+    assert shown(program_mounts([str(tool)], {"PATH": "/bin"}, tmp_path, doubt)) == {tool}
+    found = shown(program_mounts([str(other)], {"PATH": "/bin"}, tmp_path, doubt))
+    assert home / ".ssh" not in found
+    assert tmp_path / "venv" in found
+
+
+def test_of_what_has_landed_the_file_that_is_named_is_shown_and_no_link(
+    home: Path, tmp_path: Path
+) -> None:
+    repo, secret = tmp_path / "repo", home / "secret"
+    (repo / "tools").mkdir(parents=True)
+    secret.write_text("secret")
+    plain, script, link = (repo / "tools" / name for name in ("plain", "script", "link"))
+    plain.touch()
+    script.write_text(f"#!{secret}\n")
+    link.symlink_to(secret)
+    doubt = Doubt(landed=repo)
+    for path, expected in ((plain, {plain}), (script, {script}), (link, set())):
+        for line in ([str(path)], ["sh", str(path)]):
+            assert shown(program_mounts(line, {"PATH": "/bin"}, tmp_path, doubt)) == expected
+
+
+def test_a_home_folder_by_another_name_is_not_shown_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /home that is a link to /var/home."""
+    real = tmp_path / "var" / "home"
+    (real / "bin").mkdir(parents=True)
+    (real / "lib" / "node_modules").mkdir(parents=True)
+    home = tmp_path / "home"
+    home.symlink_to(real)
+    monkeypatch.setenv("HOME", str(home))
+    found = tool_mounts({"HOME": str(home), "PATH": str(real / "bin")})
+    assert real not in shown(found)
+    boxes = Boxes(Workspace(tmp_path / "ws"))
+    for word in (home, real):
+        box = boxes.with_program(Config(), Box(), "sh", ["sh", str(word)], {"PATH": "/bin"})
+        assert not {home, real} & shown(list(box.mounts))
+
+
+def test_a_link_of_the_owners_into_a_writable_folder_leads_there(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    program, link = tmp_path / "data" / "agent", tmp_path / "linked"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    link.symlink_to(program)
+    doubt = Doubt((tmp_path / "data",))
+    for line in ([str(link)], ["sh", str(link)]):
+        found = program_mounts(line, {"PATH": "/bin"}, tmp_path, doubt)
+        assert found == [Mount(link, Access.LINK, program)]
+
+
+def test_odd_first_lines_of_scripts_are_no_interpreters(tmp_path: Path) -> None:
+    one, other, odd = tmp_path / "one", tmp_path / "other", tmp_path / "odd"
+    one.write_text(f"#!{other}\n")
+    other.write_text(f"#!{one}\n")
+    odd.write_text("#!/foo\0bar\n")
+    for program in (one, odd):
+        program_mounts([str(program)], {"PATH": "/bin"}, tmp_path)
 
 
 def test_a_folder_of_path_that_nobody_may_look_into_is_no_tool(

@@ -323,6 +323,19 @@ def test_what_waits_is_built_on_although_our_base_was_moved_meanwhile(bed: Bed) 
     assert "forged" not in bed.git("log", "--format=%s", "main")
 
 
+def test_work_that_a_waiting_landing_held_already_ends_with_it(bed: Bed) -> None:
+    bed.make("echo agent > AGENTS.md; git commit -qam work")
+    bed.start()
+    (bed.repo / "AGENTS.md").write_text("my own edit")
+    bed.drop("first")
+    bed.wait_for_reason("first", "the landing waits")
+    bed.drop("second")
+    bed.wait_for_reason("second", "holds all of it")
+    bed.git("checkout", "-q", "AGENTS.md")
+    assert bed.wait_for("first", "done")["outcome"] == "merged"
+    assert bed.wait_for("second", "done")["outcome"] == "noop"
+
+
 def test_a_rebase_under_way_is_waited_for(bed: Bed) -> None:
     bed.make(ADD_ONE)
     bed.commit({"f": "1\n"}, "first")

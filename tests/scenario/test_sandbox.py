@@ -142,6 +142,57 @@ def test_named_files_of_the_home_folder_are_shown_in_the_home_of_the_box(bed: Be
 
 
 @boxed
+def test_what_one_agent_writes_is_not_followed_for_another_or_for_tests(bed: Bed) -> None:
+    """A link that it leaves where a test command looks leads nowhere but where it may write."""
+    cache, secret = bed.root.parent / "cache", bed.root.parent / "secret"
+    cache.mkdir()
+    secret.write_text("the secret")
+    agent = f"ln -s {secret} {cache}/conf; echo x > f; git add -A; git commit -qm x"
+    bed.make(
+        agent,
+        config=f"""
+        [agents.a]
+        command = ["sh", "-c", "{agent}"]
+        writable = ["{cache}"]
+        [integration]
+        run_tests = ["cat {cache}/conf 2>&1; true"]
+        """,
+    )
+    bed.start()
+    bed.cli("submit", "--agent", "a", "--name", "t", "-", stdin="please")
+    bed.wait_for("t", "done")
+    logs = [path.read_text() for path in (bed.root / "logs" / "tests").iterdir()]
+    assert logs
+    assert not any("the secret" in text for text in logs)
+
+
+def test_paths_that_agents_could_turn_elsewhere_are_refused(bed: Bed) -> None:
+    bed.make(COMMIT)
+    folder = bed.root.parent / "data"
+    (folder / "bin").mkdir(parents=True)
+    bed.configure(f"[agents.a]\nwritable = ['{folder}']\n[agents.b]\nwritable = ['{folder}/b']\n")
+    said = bed.cli("start", code=1)
+    assert f"'{folder}/b' lies in '{folder}', which agents write" in said
+    bed.configure(f"[sandbox]\nwritable = ['{folder}']\n")
+    bed.environment["PATH"] = f"{folder}/bin:{bed.environment['PATH']}"
+    assert f"PATH finds programs in '{folder}/bin'" in bed.cli("start", code=1)
+
+
+@boxed
+def test_a_writable_folder_of_the_home_folder_is_at_its_own_place_too(bed: Bed) -> None:
+    tools = bed.home / "tools"
+    tools.mkdir(parents=True)
+    program = tools / "agent"
+    program.write_text(f"#!/bin/sh\ntouch {tools}/one ~/tools/two\n")
+    program.chmod(0o755)
+    bed.make(COMMIT, config=f"[agents.a]\ncommand=['{program}']\nwritable = ['~/tools']\n")
+    bed.start()
+    bed.cli("submit", "--agent", "a", "--name", "t", "-", stdin="please")
+    assert bed.wait_for("t", "done", "failed")["outcome"] == "noop"
+    assert {each.name for each in tools.iterdir()} == {"agent", "one", "two"}
+
+
+@boxed
 def test_explain_says_what_an_agent_can_do_and_the_shell_can_do_no_more(bed: Bed) -> None:
     bed.make(COMMIT, config="[sandbox]\nhosts = ['api.example.org']\nmax_processes = 77")
     bed.start()

@@ -90,7 +90,7 @@ class Worker:
         environment = {**environment, **box.environment}
         inside = replace(self, call=replace(self.call, environment=environment, boxed=True))
         return replace(
-            inside, box=boxes.with_program(box, inside.program, inside.named, environment)
+            inside, box=boxes.with_program(config, box, inside.program, inside.named, environment)
         )
 
     def with_session(self, session: str, told: Usage) -> "Worker":
