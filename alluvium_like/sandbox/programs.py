@@ -105,8 +105,7 @@ def tool_mounts(
         folder = Path(text)
         if not text or not folder.is_absolute() or not isdir(folder) or _is_system(folder):
             continue
-        if not doubt.covers(folder):
-            found |= dict.fromkeys(each for each in _of_tools(folder, home, doubt))
+        found |= dict.fromkeys(_of_tools(folder, home, doubt))
     return [each for each in found if not doubt.covers(each.source)]
 
 
