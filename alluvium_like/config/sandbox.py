@@ -77,7 +77,8 @@ class Sandbox(Table):
     writable: Places = Field(
         default=(),
         description='Further ones that may be written too, such as a cache: "~/.cache/pip". What '
-        "an agent writes there, others read: programs among it can be made to do its will.",
+        "an agent writes there, others read: programs among it can be made to do its will. None "
+        "may hold another path that is named, nor a folder of PATH.",
     )
     max_processes: int = Field(
         default=1000,

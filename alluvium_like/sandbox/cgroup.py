@@ -39,6 +39,11 @@ class _Controller:
     memory: str = ""
     processes: str = ""
 
+    @property
+    def is_version_2(self) -> bool:
+        """Tell whether it is one of version 2, which keeps both limits in one place."""
+        return bool(self.memory and self.processes)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -49,21 +54,17 @@ class Group:
     @classmethod
     def make(cls, limits: Limits, name: str) -> "Group":
         """Make the groups of a box. Blocks; raises OSError where one cannot be made after all."""
-        folders = []
-        for controller in controllers():
-            folder = controller.folder / (_PREFIX + re.sub(r"[^A-Za-z0-9.-]", "-", name))
-            _remove(folder)
-            folder.mkdir(exist_ok=True)
-            folders.append(folder)
-            for file, value in (
-                (controller.memory, limits.memory_bytes),
-                (controller.processes, limits.processes),
-            ):
-                if file and value:
-                    (folder / file).write_text(str(value), encoding="ascii")
-            if controller.memory and limits.memory_bytes:
-                with suppress(OSError):  # only where swapping can be limited at all
-                    (folder / "memory.swap.max").write_text("0", encoding="ascii")
+        folders: list[Path] = []
+        try:
+            for controller in controllers():
+                folder = controller.folder / (_PREFIX + re.sub(r"[^A-Za-z0-9.-]", "-", name))
+                _remove(folder)
+                folder.mkdir(exist_ok=True)
+                folders.append(folder)
+                _limit(controller, folder, limits)
+        except OSError:
+            cls(tuple(folders)).remove()
+            raise
         return cls(tuple(folders))
 
     def entered(self, argv: Sequence[str]) -> list[str]:
@@ -79,6 +80,20 @@ class Group:
             until = monotonic() + _DYING_SECONDS
             while not _remove(folder) and monotonic() < until:
                 sleep(_LOOK_SECONDS)  # there is nothing to wait on in groups of version 1
+
+
+def _limit(controller: _Controller, folder: Path, limits: Limits) -> None:
+    if controller.is_version_2 and not _is_ready(controller.folder):
+        _divide(controller.folder)  # a reload of systemd took it back, of a unit without Delegate=
+    for file, value in (
+        (controller.memory, limits.memory_bytes),
+        (controller.processes, limits.processes),
+    ):
+        if file and value:
+            (folder / file).write_text(str(value), encoding="ascii")
+    if controller.memory and limits.memory_bytes:
+        with suppress(OSError):  # only where swapping can be limited at all
+            (folder / "memory.swap.max").write_text("0", encoding="ascii")
 
 
 @cache
@@ -152,10 +167,14 @@ def _make_ready(folder: Path) -> bool:
         return False
     try:
         _step_aside(folder)
-        (folder / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
+        _divide(folder)
     except OSError:
         return False
     return True
+
+
+def _divide(folder: Path) -> None:
+    (folder / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
 
 
 def _holds_only_us(folder: Path) -> bool:

@@ -57,8 +57,11 @@ class Doubt:
         return any(each.is_relative_to(doubted) for each in ways for doubted in self._all)
 
     def allows(self, path: Path) -> bool:
-        """Tell whether a landed file is to be shown although that is doubted: it is no link."""
-        if self.landed is None or not path.is_relative_to(self.landed):
+        """Tell whether something of the tree where work lands may be shown as it is.
+
+        Not the tree itself, and nothing to which a link in it leads.
+        """
+        if self.landed is None or self.landed not in path.parents:
             return False
         return not any(path.is_relative_to(each) for each in self.written) and not any(
             each.is_relative_to(self.landed) and islink(each) for each in _followed(path)
@@ -84,7 +87,8 @@ def program_mounts(
     """Return what the program of a command line needs, and the absolute paths that it names.
 
     What is doubted is not looked into: programs there say what an agent likes of their needs. What
-    agents write is shown anyway; of what has landed the file that is named is.
+    agents write is shown anyway; of what has landed the file that is named is, and the installation
+    in which it lies.
     """
     if not argv:
         return []
@@ -106,7 +110,7 @@ def tool_mounts(
         if not text or not folder.is_absolute() or not isdir(folder) or _is_system(folder):
             continue
         found |= dict.fromkeys(_of_tools(folder, home, doubt))
-    return [each for each in found if not doubt.covers(each.source)]
+    return [each for each in found if not doubt.covers(each.source) or doubt.allows(each.source)]
 
 
 def own_mounts() -> list[Mount]:
@@ -139,6 +143,8 @@ def _of_program(word: str, look: _Look) -> Iterator[Mount]:
         if look.doubt.holds(path):
             if look.doubt.allows(path) and isfile(path):
                 yield Mount.of(path)
+                if prefix := _prefix_of(path.parent, look.doubt):
+                    yield from _installed_in(prefix)
             return
         yield from _around(path, look.doubt)
         if not islink(path):
@@ -200,7 +206,12 @@ def _prefix_of(folder: Path, doubt: Doubt) -> Path | None:
     if folder.name != "bin" or prefix == Path(os.sep):
         return None
     marks = (prefix / "libexec" / "git-core", library / "node_modules", *library.glob("python3*"))
-    return prefix if any(isdir(mark) and not doubt.covers(mark) for mark in marks) else None
+    inside = doubt.allows(prefix)
+
+    def counts(mark: Path) -> bool:
+        return isdir(mark) and (not doubt.covers(mark) or (inside and doubt.allows(mark)))
+
+    return prefix if any(map(counts, marks)) else None
 
 
 def _of_interpreter(script: Path, look: _Look) -> Iterator[Mount]:

@@ -14,7 +14,7 @@ from alluvium_like.task import REPOSITORY, Attempt, Parked, Task
 
 
 class StoreReader:
-    """A read-only view; a workspace whose daemon never started reads as empty.
+    """A read-only view; a store that is not made yet, or is being made, reads as empty.
 
     One that an older version made is refused, for it lacks what the records hold. `older` opens it
     all the same: to find ids, count, and read conditions and meta, which every version has.
@@ -27,7 +27,11 @@ class StoreReader:
         try:
             self._db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
             self._db.row_factory = sqlite3.Row
-            (version,) = self._db.execute(query("schema_version")).fetchone()
+            version = _version(self._db)
+            if not version:
+                self.close()
+                self._db = None
+                return
             require_version(path, version, older=older)
         except sqlite3.Error as error:
             self.close()
@@ -176,3 +180,11 @@ class StoreReader:
             return self._db.execute(query(name), params).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"the store cannot be read: {error}") from error
+
+
+def _version(db: sqlite3.Connection) -> int:
+    """Return the schema's version, 0 while the first daemon has not got so far."""
+    if not db.execute(query("has_tables")).fetchone():
+        return 0
+    (version,) = db.execute(query("schema_version")).fetchone()
+    return int(version)

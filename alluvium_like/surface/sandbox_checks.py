@@ -30,7 +30,7 @@ def look_at_sandbox(workspace: Workspace, config: Config) -> Iterator[Check]:
     beside = f"; without one, as configured: {', '.join(unboxed)}" if unboxed else ""
     yield Check("sandbox", Status.OK, f"bubblewrap: agents and tests run in a box{beside}")
     daemon = running_pid(workspace)
-    whose = "" if daemon else " (a daemon that is started from here)"
+    whose = "" if daemon else " (as this terminal has it; a service or a scope may do better)"
     kept = "; ".join(f"{limit}: {by}" for limit, by in enforced(daemon).items())
     yield Check("sandbox limits", Status.OK, f"{kept}; files and processor: each process{whose}")
     yield from _paths(config)

@@ -144,6 +144,28 @@ def test_of_what_has_landed_the_file_that_is_named_is_shown_and_no_link(
             assert shown(program_mounts(line, {"PATH": "/bin"}, tmp_path, doubt)) == expected
 
 
+def test_an_environment_in_the_owners_repository_is_shown_and_never_all_of_that(
+    home: Path, tmp_path: Path
+) -> None:
+    repo = tmp_path / "repo"
+    tools = repo / ".venv"
+    for prefix in (tools, repo):
+        (prefix / "lib" / "python3.11").mkdir(parents=True)
+        (prefix / "bin").mkdir()
+        (prefix / "bin" / "check").touch()
+    doubt = Doubt(landed=repo)
+    environment = {"HOME": str(home), "PATH": f"{tools / 'bin'}:{repo / 'bin'}"}
+    assert shown(tool_mounts(environment, doubt)) == {tools, repo / "bin"}
+    for prefix, expected in ((tools, {tools}), (repo, set())):
+        program = prefix / "bin" / "check"
+        found = shown(program_mounts([str(program)], {"PATH": "/bin"}, tmp_path, doubt))
+        assert found == {program, *expected}
+    (tmp_path / "beside").mkdir()
+    tools.rename(tmp_path / "beside" / "venv")
+    tools.symlink_to(tmp_path / "beside" / "venv")
+    assert shown(tool_mounts(environment, doubt)) == {repo / "bin"}
+
+
 def test_a_home_folder_by_another_name_is_not_shown_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from alluvium_like.sandbox import cgroup
+from alluvium_like.sandbox.box import Limits
 
 
 @pytest.fixture
@@ -76,3 +77,28 @@ def test_what_we_started_is_moved_with_us(own: Path) -> None:
         (own / "cgroup.procs").write_text(f"{os.getpid()}\n{child.pid}\n")
         assert [each.folder for each in cgroup.controllers()] == [own]
         child.kill()
+
+
+def test_a_group_that_was_taken_back_is_divided_again(own: Path) -> None:
+    """As `systemctl daemon-reload` does with units that do not ask for it."""
+    assert cgroup.controllers()
+    told = own / "cgroup.subtree_control"
+    told.write_text("")
+    group = cgroup.Group.make(Limits(processes=7, memory_bytes=9), "a run")
+    assert told.read_text() == "+memory +pids"
+    (folder,) = group.folders
+    assert (folder / "pids.max").read_text() == "7"
+
+
+def test_a_group_that_cannot_be_limited_is_not_left(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cgroup.controllers()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cgroup, "_limit", refuse)
+    with pytest.raises(PermissionError):
+        cgroup.Group.make(Limits(processes=7), "a run")
+    assert [each.name for each in own.iterdir() if each.is_dir()] == ["alluvium-daemon"]

@@ -1,6 +1,7 @@
 """The store: one writer of states, events in the same transaction, migrations, refusals."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -183,6 +184,22 @@ async def test_durability_is_asked_for(tmp_path: Path) -> None:
 
 def test_migrations_are_numbered_without_gaps() -> None:
     assert [version for version, _, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_a_store_that_is_being_made_reads_as_empty(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    with closing(sqlite3.connect(path)) as made:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.execute("PRAGMA user_version = 1")
+        with StoreReader(path) as store:
+            assert store.tasks() == []
+        made.execute("CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY)")
+        with StoreReader(path) as store:
+            assert store.counts()["queued"] == 0
+        made.execute("DROP TABLE schema_migrations")
+        made.execute("CREATE TABLE another (x)")
+        with pytest.raises(StoreError, match="cannot be read: no such table"):
+            StoreReader(path)
 
 
 def test_a_workspace_whose_daemon_never_started_reads_as_empty(tmp_path: Path) -> None:

@@ -125,12 +125,15 @@ class Base:
                 row["id"], expect=State.INTEGRATING, to=State.WORKER_DONE, reason=reason
             )
 
-    async def try_pending(self) -> None:
-        """Land what had to wait, or what a crash cut off; void it when a task was withdrawn."""
+    async def try_pending(self) -> bool:
+        """Land what had to wait, or what a crash cut off; void it when a task was withdrawn.
+
+        Returns whether it landed.
+        """
         parts = self._parts
         pending = await parts.store.open_landing(parts.repository)
         if pending is None:
-            return
+            return False
         async with parts.store.transaction("landing_resumed") as tx:
             # One that is prepared keeps the time at which it was cut off.
             if pending.state is not LandingState.PREPARED:
@@ -141,9 +144,9 @@ class Base:
             tasks = {task: commit for task, commit, _ in rows}
             if pending.cut_off is not None:  # maybe before its candidates were held
                 await parts.integration.hold(tasks, pending.new_commit)
-            await self._land(pending, tasks)
-        else:
-            await self.return_to_queue("something below it was withdrawn")
+            return await self._land(pending, tasks)
+        await self.return_to_queue("something below it was withdrawn")
+        return False
 
     async def publish(self, cars: Sequence[Car]) -> None:
         """Journal and land proven cars, with those that wait to land below them."""
@@ -184,18 +187,21 @@ class Base:
             )
         return landing_id
 
-    async def _land(self, landing: Landing, tasks: dict[str, str]) -> None:
-        """Advance the owner's base; not to be interrupted between the ref and the row."""
+    async def _land(self, landing: Landing, tasks: dict[str, str]) -> bool:
+        """Advance the owner's base; not to be interrupted between the ref and the row.
+
+        Returns whether it landed.
+        """
         parts, old, new = self._parts, landing.old_commit, landing.new_commit
         path, cut_off = parts.integration.path, landing.cut_off
         with anyio.CancelScope(shield=True):
             end = await land(parts.git, parts.owner, path, old, new, cut_off=cut_off)
             if end.result is Landed.LANDED:
                 await self._record_landing(landing.id, new, tasks)
-                return
+                return True
         if end.result is Landed.MOVED:
             await self.take_up()
-            return
+            return False
         if landing.reason != end.reason:
             log.info("landing_waits", reason=end.reason)
         reason = f"proven; the landing waits: {end.reason}"
@@ -203,6 +209,7 @@ class Base:
             await _set_state(tx, landing.id, LandingState.BLOCKED, end.reason)
             for task_id in tasks:
                 await tx.run("explain_task", id=task_id, state=State.INTEGRATING, reason=reason)
+        return False
 
     async def _record_landing(self, landing_id: int, new: str, tasks: dict[str, str]) -> None:
         parts = self._parts

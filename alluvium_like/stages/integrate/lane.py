@@ -47,7 +47,6 @@ class Lane:
         self._doubted = ""
         """The base, while it is tested for what one car alone has to pass."""
         self._opened = False
-        self._has_waited = False
         self.idle = True
 
     async def run(self) -> None:
@@ -96,11 +95,10 @@ class Lane:
         await take_up_resume(self._parts)
         await self._base.take_up()
         await self._base.follow()
-        if self._parts.settings.current.integration.enabled and not await is_frozen(self._parts):
-            await self._base.try_pending()
-            if self._has_waited and not await self._has_blocked_landing():
-                self._deferred.clear()  # among them what the landing held already
-        self._has_waited = await self._has_blocked_landing()
+        may_land = self._parts.settings.current.integration.enabled
+        may_land = may_land and not await is_frozen(self._parts)
+        if may_land and await self._base.try_pending():
+            self._deferred.clear()  # among them what the landing held already
         while not self._parts.runs.stopping and await self._step(tests):
             pass
         return bool(self._testing.under_way)

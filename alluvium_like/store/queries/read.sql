@@ -82,6 +82,9 @@ SELECT agent, sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) AS tok
     sum(cost) AS cost
 FROM attempts WHERE started_at >= :since GROUP BY agent;
 
+-- name: has_tables
+SELECT 1 FROM sqlite_master LIMIT 1;
+
 -- name: has_table
 SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name;
 
